@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Make .venv: this checkout, installed editable, on top of the pinned dependencies.
+# The dependencies (1.5 GB) live once per machine in a cache folder keyed by the requirements' hash and the Python version;
+# .venv itself holds only a path to them and takes a second. Delete either at any time: both are made again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PYTHON=${PYTHON:-python3}
+CACHE=${CHARALORA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/charalora}
+WHEELS=${CHARALORA_WHEELS:-../shared/wheels}   # may hold `unpack DIR`, which puts a CPU build of torch into DIR
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Charalora needs Python 3.11 or newer; set PYTHON." >&2; exit 1; }
+
+requirements=(-r requirements/dev.txt)
+find_links=()
+if [[ -x $WHEELS/unpack ]] && "$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
+  "$WHEELS/unpack" "$CACHE/wheels" >/dev/null
+  find_links=(--find-links "$CACHE/wheels")
+else
+  requirements+=(-r requirements/cuda.txt)      # the registry's torch does not import without the CUDA libraries
+fi
+
+key=$({ cat requirements/*.txt devtools/venv.sh; echo "${requirements[*]}"; "$PYTHON" -VV; } | sha256sum | cut -c1-16)
+deps=$CACHE/deps-$key
+if [[ ! -e $deps/.complete ]]; then
+  echo "Installing the pinned dependencies into $deps (a few minutes, once per machine)."
+  rm -rf "$deps"
+  "$PYTHON" -m venv "$deps"
+  "$deps/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes "${find_links[@]}" "${requirements[@]}"
+  touch "$deps/.complete"
+fi
+
+if [[ ! -e .venv/.ready || $(cat .venv/.ready) != "$deps $(sha256sum < pyproject.toml)" ]]; then
+  rm -rf .venv
+  "$PYTHON" -m venv --without-pip .venv
+  site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  echo "import site; site.addsitedir('$("$deps/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" > "$site/_pinned.pth"
+  "$deps/bin/python" -m pip --python .venv/bin/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+  echo "$deps $(sha256sum < pyproject.toml)" > .venv/.ready
+fi

@@ -1,0 +1,1 @@
+"""The trainer: from a folder of captioned pictures to an embedding, a LoRA and what the webui reads."""
