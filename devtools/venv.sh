@@ -11,22 +11,26 @@ WHEELS=${CHARALORA_WHEELS:-../shared/wheels}   # may hold `unpack DIR`, which pu
 
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Charalora needs Python 3.11 or newer; set PYTHON." >&2; exit 1; }
 
-requirements=(-r requirements/dev.txt)
+build=cuda
 find_links=()
 if [[ -x $WHEELS/unpack ]] && "$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
   "$WHEELS/unpack" "$CACHE/wheels" >/dev/null
   find_links=(--find-links "$CACHE/wheels")
-else
-  requirements+=(-r requirements/cuda.txt)      # the registry's torch does not import without the CUDA libraries
+  build=cpu
 fi
 
-key=$({ cat requirements/*.txt devtools/venv.sh; echo "${requirements[*]}"; "$PYTHON" -VV; } | sha256sum | cut -c1-16)
+pinned() {                                       # the CPU build by its own version; the registry's needs the CUDA libraries to import
+  if [[ $build == cpu ]]; then sed 's/^\(torch==[0-9.]*\)/\1+cpu/' requirements/dev.txt; else cat requirements/dev.txt requirements/cuda.txt; fi
+}
+
+key=$({ pinned; cat devtools/venv.sh; "$PYTHON" -VV; } | sha256sum | cut -c1-16)
 deps=$CACHE/deps-$key
 if [[ ! -e $deps/.complete ]]; then
   echo "Installing the pinned dependencies into $deps (a few minutes, once per machine)."
   rm -rf "$deps"
   "$PYTHON" -m venv "$deps"
-  "$deps/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes "${find_links[@]}" "${requirements[@]}"
+  pinned > "$deps/requirements.txt"
+  "$deps/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes "${find_links[@]}" -r "$deps/requirements.txt"
   touch "$deps/.complete"
 fi
 
