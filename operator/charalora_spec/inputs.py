@@ -62,7 +62,7 @@ class Captions(Part):
     )
     on_missing: OnMissing = Field(
         OnMissing.FAIL,
-        description="Picture without caption: Fail stops the run, Skip leaves it out and says so, WordOnly trains it with the trigger word.",
+        description="Picture without caption: Fail stops the run, Skip leaves it out and says so, WordOnly trains it with the word alone.",
     )
     shuffle_tags: Switch = Field(default=True, description="Put the tags in another order each time a picture is seen.")
     tag_dropout: Annotated[Number, between(0, 1)] = Field(Number("0.1"), description="Chance of each tag to be left out each time, 0 to 1.")
