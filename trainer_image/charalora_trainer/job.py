@@ -1,0 +1,102 @@
+"""One run on this disk: where its files lie, and what its processes have to know."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from charalora_spec.spec import CharacterLora
+from charalora_trainer.data.dataset import DatasetPlan
+from charalora_trainer.ownership import Claim
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one run; safe to delete when it has ended, and safe to keep for a resume."""
+
+    root: Path
+
+    @property
+    def dataset(self) -> Path:
+        """Pictures and captions as staged from the store."""
+        return self.root / "dataset"
+
+    @property
+    def models(self) -> Path:
+        """Base models as staged from the store, a folder each."""
+        return self.root / "models"
+
+    @property
+    def latents(self) -> Path:
+        """Encoded pictures."""
+        return self.root / "latents"
+
+    @property
+    def output(self) -> Path:
+        """What the output prefix holds, here."""
+        return self.root / "output"
+
+    @property
+    def states(self) -> Path:
+        """Training states; the same folder of the output prefix."""
+        return self.output / "state"
+
+    @property
+    def job(self) -> Path:
+        """What the processes read at their start."""
+        return self.root / "job.json"
+
+    @property
+    def outcome(self) -> Path:
+        """How a process that failed ended; the first one writes it."""
+        return self.root / "outcome.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a training needs to know beyond the workspace: decided once, before any process starts.
+
+    Attributes:
+        run: The resource.
+        plan: The data set as checked.
+        dataset: The folder that its pictures lie in.
+        base_model: The staged folder or file of the base model.
+        preview_model: The same for pictures; None where previews use the training's own.
+        claim: Our right to write to the output prefix.
+        processes: How many processes train together.
+    """
+
+    run: CharacterLora
+    plan: DatasetPlan
+    dataset: Path
+    base_model: Path
+    preview_model: Path | None
+    claim: Claim
+    processes: int
+
+    def write(self, path: Path) -> None:
+        """Leave it for the processes."""
+        content = {
+            "run": self.run.model_dump(mode="json", by_alias=True),
+            "plan": self.plan.to_json(),
+            "dataset": str(self.dataset),
+            "baseModel": str(self.base_model),
+            "previewModel": str(self.preview_model) if self.preview_model else None,
+            "claim": self.claim.to_json(),
+            "processes": self.processes,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> "Job":
+        """What `write` left."""
+        content = json.loads(path.read_text())
+        return cls(
+            run=CharacterLora.model_validate(content["run"]),
+            plan=DatasetPlan.from_json(content["plan"]),
+            dataset=Path(content["dataset"]),
+            base_model=Path(content["baseModel"]),
+            preview_model=Path(content["previewModel"]) if content["previewModel"] else None,
+            claim=Claim.from_json(content["claim"]),
+            processes=content["processes"],
+        )

@@ -1,0 +1,1 @@
+"""The diffusion model: loading, LoRA, conditioning."""

@@ -1,0 +1,82 @@
+"""Pictures to latents, once: each process encodes a share, all keep all of them on their device.
+
+A character's whole data set is small (32 KiB a picture at 512 x 512), so there is no loader in the training loop.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from charalora_trainer.data import pictures, sizing
+from charalora_trainer.data.dataset import DatasetPlan
+from charalora_trainer.feed import Latents
+from charalora_trainer.processes import Processes
+
+
+def encode(
+    vae: AutoencoderKL, plan: DatasetPlan, pictures_folder: Path, cache: Path, processes: Processes, on_picture: Callable[[], None] = lambda: None,
+    *, flip: bool = False,
+) -> Latents:  # fmt: skip
+    """Encode the data set in fp32, or read what an earlier start of the same run encoded.
+
+    Args:
+        vae: The base model's VAE, on the device that encodes.
+        plan: The checked data set.
+        pictures_folder: Where its pictures lie.
+        cache: A folder that all processes of this node share.
+        processes: Who encodes which share.
+        on_picture: Called after each picture of this process.
+        flip: Whether mirrored pictures are encoded too.
+    """
+    folder = cache / _key(vae, plan, flip=flip)
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [(number, bucket) for bucket in plan.buckets for number in bucket.members]
+    for number, bucket in todo[processes.local_rank :: processes.local_count]:
+        file = folder / f"{number}.safetensors"
+        if not file.exists():
+            image = sizing.fit(pictures.decode(pictures_folder / plan.pairs[number].picture), bucket.width, bucket.height)
+            _write(file, _encode_picture(vae, image, plan.pairs[number].sha256, flip=flip))
+        on_picture()
+    processes.barrier()
+    device = next(vae.parameters()).device
+    tensors = [
+        torch.stack([load_file(folder / f"{number}.safetensors")["latents"] for number in bucket.members]) for bucket in plan.buckets
+    ]
+    rows = {number: (index, row) for index, bucket in enumerate(plan.buckets) for row, number in enumerate(bucket.members)}
+    return Latents(tuple(tensor.to(device) for tensor in tensors), tuple(rows[number] for number in range(len(plan.pairs))))
+
+
+@torch.inference_mode()
+def _encode_picture(vae: AutoencoderKL, image: Image.Image, sha256: str, *, flip: bool) -> Tensor:
+    """`[flips, C, H, W]` on the CPU. One picture at a time, so that the result depends on no other; one sample, seeded by its content."""
+    device = next(vae.parameters()).device
+    variants = [image, ImageOps.mirror(image)] if flip else [image]
+    latents = []
+    for number, variant in enumerate(variants):
+        pixels = torch.from_numpy(np.asarray(variant, dtype=np.float32)) / 127.5 - 1.0
+        posterior = vae.encode(pixels.permute(2, 0, 1)[None].to(device)).latent_dist
+        generator = torch.Generator().manual_seed(int(sha256[:15], 16) + number)
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
+        latents.append((posterior.mean + posterior.std * noise) * vae.config.scaling_factor)
+    return torch.cat(latents).cpu()
+
+
+def _write(file: Path, latents: Tensor) -> None:
+    draft = file.with_suffix(".draft")
+    save_file({"latents": latents.contiguous()}, draft)
+    draft.rename(file)
+
+
+def _key(vae: AutoencoderKL, plan: DatasetPlan, *, flip: bool) -> str:
+    """Name of the cache folder: the pictures, how they are cut, and the encoder's own weights."""
+    digest = hashlib.sha256(f"{plan.digest} {plan.buckets} {flip}".encode())
+    for parameter in vae.encoder.parameters():
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]

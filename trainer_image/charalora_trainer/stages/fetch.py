@@ -1,0 +1,90 @@
+"""Everything from outside onto this disk: the data set, the base models."""
+
+import hashlib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from charalora_spec.outcome import Outcome, TrainingError
+from charalora_spec.spec import BaseModelSource, CharacterLoraSpec, Storage
+from charalora_trainer import basemodel
+from charalora_trainer.console import Console
+from charalora_trainer.job import Workspace
+from charalora_trainer.progress import Unit
+from charalora_trainer.storage import Entry, LocalStore, Store, open_store, stage
+
+# What a diffusers folder on the hub has that training needs; the rest (safety checker, Flax and ONNX weights) stays there.
+HUB_PATTERNS = ["model_index.json", *(f"{part}/*" for part in ("unet", "text_encoder", "vae", "tokenizer", "scheduler"))]
+HUB_UNWANTED = ["*.msgpack", "*.onnx", "*.non_ema.*", "*.ema.*"]
+
+
+def fetch_dataset(spec: CharacterLoraSpec, workspace: Workspace, console: Console) -> Path:
+    """Pictures and captions; the folder they lie in. A folder of this machine is used where it stands."""
+    store = open_store(spec.dataset.uri, spec.storage)
+    entries = [entry for entry in store.list() if "/" not in entry.key]
+    return _staged(store, entries, workspace.dataset, console, "fetch data set")
+
+
+def fetch_base_model(source: BaseModelSource, storage: Storage, workspace: Workspace, console: Console) -> Path:
+    """A base model's folder or file, here: staged from a store, from the hub's cache, or where it stands on this machine.
+
+    Raises:
+        TrainingError: `BaseModelInvalid` when it is not there.
+    """
+    scheme = urlsplit(source.uri).scheme
+    if scheme == "hf":
+        return _from_hub(source.uri, console)
+    if scheme in {"", "file"}:
+        path = Path(urlsplit(source.uri).path or source.uri)
+        if not path.exists():
+            raise TrainingError(Outcome.BASE_MODEL_INVALID, f"There is no base model at {path}; correct baseModel.uri.")
+        return path
+    folder = workspace.models / hashlib.sha256(source.uri.encode()).hexdigest()[:16]
+    if source.uri.endswith((".safetensors", ".ckpt")):
+        prefix, name = source.uri.rsplit("/", 1)
+        store = open_store(prefix + "/", storage)
+        return _staged(store, [entry for entry in store.list() if entry.key == name], folder, console, "fetch base model") / name
+    store = open_store(source.uri, storage)
+    wanted = set(basemodel.files_to_fetch(store))
+    return _staged(store, [entry for entry in store.list() if entry.key in wanted], folder, console, "fetch base model")
+
+
+def _staged(store: Store, entries: list[Entry], folder: Path, console: Console, name: str) -> Path:
+    """The entries in `folder`, or the store's own folder where it is one of this machine."""
+    if isinstance(store, LocalStore):
+        return store.root
+    total = sum(entry.size for entry in entries)
+    with console.stage(name, total=total, unit=Unit.BYTES) as progress:
+        done = 0
+
+        def advance(bytes_done: int, _: int) -> None:
+            nonlocal done
+            progress.advance(bytes_done - done)
+            done = bytes_done
+
+        stage(store, entries, folder, on_progress=advance)
+    return folder
+
+
+def _from_hub(uri: str, console: Console) -> Path:
+    """`hf://org/repo[@revision]` by the hub's own client and cache; HF_HOME and HF_HUB_OFFLINE are honoured.
+
+    Raises:
+        TrainingError: `BaseModelInvalid` when the hub knows no such model, `StorageUnreachable` when it does not answer.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    repository, _, revision = uri.removeprefix("hf://").partition("@")
+    console.say(f"Fetching {repository} from the Hugging Face hub, or from its cache on this machine.")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_UNWANTED))
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise TrainingError(
+            Outcome.BASE_MODEL_INVALID,
+            f"The hub has no model {repository}{'@' + revision if revision else ''}, or not for this token; correct baseModel.uri or set HF_TOKEN.",
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise TrainingError(
+            Outcome.STORAGE_UNREACHABLE,
+            f"The hub did not answer for {repository} ({type(error).__name__}), and its cache here is not complete.",
+        ) from error

@@ -1,0 +1,180 @@
+"""What a training leaves in its output prefix: files at every save, the closing set at the end.
+
+The training loop only hands over copies. Writing, proving and uploading happen in a thread of their own, so that steps go on.
+"""
+
+import logging
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from charalora_trainer.stages.facts import training_facts
+from charalora_trainer.stages.gallery import Gallery
+from charalora_trainer.storage.uploads import Uploads
+from safetensors.torch import save_file
+from torch import Tensor
+
+from charalora_spec.outcome import TrainingError
+from charalora_trainer import history
+from charalora_trainer.checkpoint import Checkpoints
+from charalora_trainer.console import Console
+from charalora_trainer.export import hcp, proof, webui
+from charalora_trainer.job import Job, Workspace
+from charalora_trainer.learner import Learner
+from charalora_trainer.stages import closing
+from charalora_trainer.stages.train import Measured
+from charalora_trainer.storage import open_store
+from charalora_trainer.weights import Adapter, Word
+from charalora_trainer.words import embedding
+from charalora_trainer.worklog import Rates, TrainingLog
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "training.safetensors"
+LOGS = ("train.log", history.FILE)  # they belong to a state: what an interrupted attempt wrote beyond it is dropped
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Copies of what was learned up to a step; later steps do not change them."""
+
+    step: int
+    adapter: Adapter
+    word: Word
+    state: dict[str, Tensor]
+
+
+class Publisher:
+    """The files of one training; only the first process has one.
+
+    Args:
+        job: What is trained.
+        workspace: Where files are written before they are uploaded.
+        learner: What they are made from.
+        console: Where saves and uploads are shown.
+        done: The last step of the state that this attempt goes on from.
+    """
+
+    def __init__(self, job: Job, workspace: Workspace, learner: Learner, console: Console, done: int) -> None:
+        self._job = job
+        self._learner = learner
+        self._console = console
+        self._output = workspace.output
+        self._store = open_store(job.run.spec.output.uri, job.run.spec.storage)
+        self._uploads = Uploads(self._store)
+        self._states = Checkpoints(workspace.states, job.claim.identity)
+        self._gallery = Gallery(job, learner, workspace.output / "previews", console)
+        self._restore_logs(workspace, done)
+        self._log = TrainingLog(self._output, job.run.spec.training.steps, _steps_per_epoch(job), resumed_after=done)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
+        self._pending: list[Future[None]] = []
+        self._write_settings()
+        if done:
+            self._previews(done)
+
+    def measured(self, step: Measured) -> None:
+        """Note one step."""
+        rates = self._learner.optimizer.rates_at(step.step)
+        self._log.step(step.step, step.loss, Rates(model=rates.unet, word=rates.embedding))
+
+    def save(self, step: int, held_out: float | None) -> None:
+        """Hand over everything that belongs to a save step, then make its pictures.
+
+        Raises:
+            TrainingError: What an earlier save met.
+        """
+        if held_out is not None:
+            self._log.held_out(step, held_out)
+        self._log.flush()
+        self._submit(self._snapshot(step), exports=True)
+        self._previews(step)
+
+    def save_state(self, step: int) -> None:
+        """Save the training state alone, and wait until it is in the store: the process is about to end."""
+        self._log.flush()
+        self._submit(self._snapshot(step), exports=False)
+        self._settle()
+        self._uploads.wait()
+
+    def close(self) -> None:
+        """Let the thread finish what it was given; after a failure as well, so that a begun save is whole."""
+        self._writer.shutdown(wait=True)
+        self._log.close()
+
+    def finish(self) -> None:
+        """Make the closing files, prove them in diffusers, upload all, and write the manifest last.
+
+        Raises:
+            TrainingError: What a save or an upload met; nothing then says success.
+        """
+        self._settle()
+        closing.close(self._job, self._output, self._learner, self._console)
+        with self._console.stage("upload"):
+            self._uploads.wait()
+            closing.upload(self._job, self._output, self._store)
+
+    def _snapshot(self, step: int) -> Snapshot:
+        return Snapshot(step, self._learner.adapter(), self._learner.word(), self._learner.optimizer.state())
+
+    def _submit(self, snapshot: Snapshot, *, exports: bool) -> None:
+        self._settle()  # at most one save behind
+        self._pending.append(self._writer.submit(self._write, snapshot, exports=exports))
+
+    def _settle(self) -> None:
+        while self._pending:
+            self._pending.pop(0).result()
+
+    def _write(self, snapshot: Snapshot, *, exports: bool) -> None:
+        """Write, prove, upload; the state last, so that a resumed run has every file of the steps before it."""
+        files = self._exports(snapshot) if exports else []
+        self._job.claim.verify(self._store)
+        state = self._states.save(snapshot.step, lambda folder: self._write_state(snapshot, folder))
+        settings = [
+            self._output / "cfg.yaml",
+            *(self._output / name for name in LOGS if name != history.FILE),
+            *(self._output / "tblog").iterdir(),
+        ]
+        for file in [*files, *settings]:
+            self._uploads.submit(file, file.relative_to(self._output).as_posix())
+        self._states.upload(state, self._uploads)
+        self._states.prune_remote(self._store)
+
+    def _exports(self, snapshot: Snapshot) -> list[Path]:
+        folder, name, step = self._output / "ckpts", self._job.run.spec.character.name, snapshot.step
+        facts = training_facts(self._job, snapshot.step)
+        written = [*hcp.write(snapshot.adapter, folder, step), webui.write(snapshot.adapter, folder / f"lora-{step}.safetensors", facts)]
+        embedding.save_pt(snapshot.word, folder / f"{name}-{step}.pt", step=step)
+        written.append(folder / f"{name}-{step}.pt")
+        proof.prove(folder, step, snapshot.adapter, snapshot.word)
+        return written
+
+    def _write_state(self, snapshot: Snapshot, folder: Path) -> None:
+        save_file(snapshot.state, folder / STATE_FILE)
+        for name in LOGS:
+            shutil.copyfile(self._output / name, folder / name)
+
+    def _previews(self, step: int) -> None:
+        """Make the pictures of a save step; whatever goes wrong there is reported, and training goes on."""
+        try:
+            for file in self._gallery.make(step):
+                self._uploads.submit(file, file.relative_to(self._output).as_posix())
+        except (TrainingError, RuntimeError, OSError, ValueError) as error:
+            logger.warning("Previews failed, training goes on", extra={"step": step, "why": str(error)})
+            self._console.say(f"Previews of step {step} failed ({error}); training goes on.")
+
+    def _restore_logs(self, workspace: Workspace, done: int) -> None:
+        self._output.mkdir(parents=True, exist_ok=True)
+        for name in LOGS if done else ():
+            shutil.copyfile(workspace.states / f"step-{done:06d}" / name, self._output / name)
+
+    def _write_settings(self) -> None:
+        text = yaml.safe_dump(self._job.run.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+        (self._output / "cfg.yaml").write_text(text, encoding="utf-8")
+
+
+def _steps_per_epoch(job: Job) -> int:
+    training = job.run.spec.training
+    pictures = len(job.plan.pairs) - training.loss.held_out
+    return max(1, -(-pictures // (training.batch_size * job.processes * training.gradient_accumulation)))

@@ -1,0 +1,170 @@
+"""The training loop."""
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from charalora_spec.outcome import Outcome, TrainingError
+from charalora_trainer.feed import Feed
+from charalora_trainer.learner import Learner
+from charalora_trainer.optimizer import NAN_STEPS_IN_A_ROW
+from charalora_trainer.processes import Processes
+
+logger = logging.getLogger(__name__)
+
+# How many steps a GPU may run ahead of this program. Reading a loss waits for the device, so it is done this often and no more.
+STEPS_AHEAD = 5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of one step after the device has finished it."""
+
+    step: int
+    loss: float
+    gradient_norm: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens beside the steps; each is called by every process.
+
+    Attributes:
+        measured: Called for each step, in order, up to STEPS_AHEAD steps late.
+        save: Called at every save step, the last step included.
+        stop: Called when the run is asked to end early, with the last finished step; it saves the state.
+    """
+
+    measured: Callable[[Measured], None]
+    save: Callable[[int], None]
+    stop: Callable[[int], None]
+
+
+def train(learner: Learner, feed: Feed, processes: Processes, hooks: Hooks, done: int) -> None:
+    """Train from step `done` + 1 to the last one.
+
+    Raises:
+        TrainingError: `LossDiverged` when the loss stays not finite; `Interrupted` after SIGTERM, once the state is saved.
+    """
+    training = learner.spec.training
+    meter = _Meter(feed.global_batch * training.gradient_accumulation, learner.flat.master.device)
+    learner.training(active=True)
+    with _stop_signal() as stop_asked:
+        for step in range(done + 1, training.steps + 1):
+            torch.manual_seed(training.seed + step * processes.count + processes.rank)  # for LoRA dropout, the only draw on the device
+            for micro in range(training.gradient_accumulation):
+                noisy, text = feed.batch(step, micro)
+                loss = learner.loss(noisy, text.ids) / training.gradient_accumulation
+                learner.optimizer.backward(loss)
+                meter.add(loss)
+            learner.optimizer.step(step)
+            meter.close(step, learner.optimizer.gradient_norm)
+
+            is_save = step % training.save_every == 0 or step == training.steps
+            if is_save or meter.is_full:
+                for measured in meter.read(processes):
+                    hooks.measured(measured)
+                _refuse_divergence(learner, step)
+                stopping = processes.any(flag=stop_asked())
+                if is_save:
+                    hooks.save(step)
+                    learner.training(active=True)
+                    meter.restart()
+                if stopping and step < training.steps:
+                    if not is_save:
+                        hooks.stop(step)
+                    raise TrainingError(
+                        Outcome.INTERRUPTED,
+                        f"Stopped on request after step {step} of {training.steps}, state saved; the same run resumes there.",
+                    )
+    learner.training(active=False)
+
+
+@torch.no_grad()
+def held_out_loss(learner: Learner, feed: Feed, processes: Processes) -> float | None:
+    """Mean loss on the held-out pictures at fixed noise and timesteps; None when no picture is held out."""
+    if not feed.held_out:
+        return None
+    learner.training(active=False)
+    sums = torch.zeros(2, device=learner.flat.master.device)
+    for noisy, text in feed.held_out_batches():
+        sums += torch.stack([learner.loss(noisy, text.ids), torch.ones((), device=sums.device)])
+    total, count = processes.mean(sums).tolist()
+    learner.training(active=True)
+    return float(total / count)
+
+
+@dataclass
+class _Meter:
+    """Losses that stay on the device until several steps are read at once."""
+
+    images_per_step: int
+    device: torch.device
+    _loss: Tensor = field(init=False)
+    _entries: list[tuple[int, Tensor]] = field(default_factory=list)
+    _since: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._loss = torch.zeros((), device=self.device)
+
+    @property
+    def is_full(self) -> bool:
+        """On a CPU nothing runs ahead, so each step is read at once."""
+        return len(self._entries) >= (1 if self.device.type == "cpu" else STEPS_AHEAD)
+
+    def add(self, loss: Tensor) -> None:
+        self._loss = self._loss + loss.detach()
+
+    def close(self, step: int, gradient_norm: Tensor) -> None:
+        self._entries.append((step, torch.stack([self._loss, gradient_norm])))
+        self._loss = torch.zeros((), device=self.device)
+
+    def read(self, processes: Processes) -> Iterator[Measured]:
+        """The steps since the last call; waits for the device."""
+        rows = processes.mean(torch.stack([entry for _, entry in self._entries])).tolist()
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        speed = self.images_per_step * len(rows) / seconds
+        steps = [step for step, _ in self._entries]
+        self._entries.clear()
+        self.restart()
+        for step, (loss, norm) in zip(steps, rows, strict=True):
+            yield Measured(step, loss, norm, speed)
+
+    def restart(self) -> None:
+        """Leave out what was not training (a save, a preview)."""
+        self._since = time.monotonic()
+
+
+def _refuse_divergence(learner: Learner, step: int) -> None:
+    in_a_row = int(learner.optimizer.nonfinite_in_a_row.item())
+    if in_a_row:
+        logger.warning("Steps skipped, their gradients were not finite", extra={"step": step, "in_a_row": in_a_row})
+    if in_a_row >= NAN_STEPS_IN_A_ROW:
+        raise TrainingError(
+            Outcome.LOSS_DIVERGED,
+            f"The loss was not finite in {in_a_row} steps in a row, up to step {step}; lower training.learningRate or use precision bf16 or fp32.",
+        )
+
+
+@contextmanager
+def _stop_signal() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or SIGINT came; while this is open they end the run at the next step instead of at once."""
+    asked: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
