@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from charalora_spec.parts import Part, Rule
-from charalora_spec.values import WORD, ModelUri, Number, Size, StorageUri, Switch, Whole, between
+from charalora_spec.values import WORD, FileExtension, ModelUri, Number, Size, StorageUri, Switch, Whole, between
 
 
 class Sizing(Enum):
@@ -43,7 +43,7 @@ class Character(Part):
     """Who is learned."""
 
     name: Annotated[str, Field(min_length=1, max_length=63), WORD] = Field(
-        description="Trigger word, embedding and file name: letters, digits, '_' and '-', a letter first, at most 63 characters."
+        description="Trigger word, name of the embedding and of the files, such as surtr_arknights; 1 to 63 characters."
     )
     vectors: Whole = Field(4, ge=1, le=64, description="Rows of the embedding: how many of a prompt's 75 positions the word takes.")
     init_text: str = Field(
@@ -57,9 +57,7 @@ class Character(Part):
 class Captions(Part):
     """How a picture's tags become the text that it is trained with."""
 
-    extension: Annotated[str, Field(pattern="^[A-Za-z0-9]+$", min_length=1, max_length=16)] = Field(
-        "txt", description="Extension of the caption files, without the dot."
-    )
+    extension: FileExtension = Field("txt", description="Extension of the caption files, without the dot.")
     on_missing: OnMissing = Field(
         OnMissing.FAIL,
         description="Picture without caption: Fail stops the run, Skip leaves it out and says so, WordOnly trains it with the word alone.",
@@ -97,8 +95,8 @@ class Dataset(Part):
     uri: StorageUri = Field(description="Where the pictures and captions lie: s3://bucket/prefix/ or file:///folder/.")
     sizing: Sizing = Field(
         Sizing.SAME,
-        description="Same: all pictures have one size already. Bucket: groups by aspect ratio, each of about width by height pixels. "
-        "Fit: every picture is scaled and cut to width by height.",
+        description="Same: all pictures have one size already. Bucket: groups by aspect ratio, each of about width × height pixels. "
+        "Fit: every picture is scaled and cut to width × height.",
     )
     width: Size | None = Field(None, description="Width in pixels, a multiple of 8, 64 to 4096; null with Same: taken from the pictures.")
     height: Size | None = Field(None, description="Height in pixels, a multiple of 8, 64 to 4096; null with Same: taken from the pictures.")

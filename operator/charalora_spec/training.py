@@ -35,17 +35,17 @@ class LearningRate(Part):
     """Three rates, one for each thing that is trained, and their course."""
 
     unet: Annotated[Number, between(0, 1)] = Field(
-        Number("1e-4"), description="Rate of the UNet's LoRA, per step, 0 to 1; 0 leaves it out."
+        Number("1e-4"), description="Rate of the UNet's LoRA, per step, 0 to 1; with 0 it learns nothing."
     )
     text_encoder: Annotated[Number, between(0, 1)] = Field(
-        Number("1e-5"), description="Rate of the text encoder's LoRA, per step, 0 to 1; 0 leaves it out."
+        Number("1e-5"), description="Rate of the text encoder's LoRA, per step, 0 to 1; with 0 it learns nothing."
     )
     embedding: Annotated[Number, between(0, 1)] = Field(
-        Number("3e-3"), description="Rate of the trigger word's vectors, per step, 0 to 1; 0 keeps them as they start."
+        Number("3e-3"), description="Rate of the trigger word's vectors, per step, 0 to 1; with 0 they stay as they start."
     )
     scale_with_batch: Switch = Field(
         default=True,
-        description="Multiply the rates by the pictures of a step (batchSize by gradientAccumulation by GPUs), as the guide does.",
+        description="Multiply the rates by the pictures of a step (batchSize × gradientAccumulation × GPUs), as the guide does.",
     )
     warmup_steps: Whole = Field(50, ge=0, le=100_000, description="Steps in which the rates grow from 0 to their full value.")
     schedule: Schedule = Field(

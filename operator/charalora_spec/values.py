@@ -25,7 +25,7 @@ class Number(float):
             ValueError: The text is no plain decimal number; the pattern keeps it finite and not negative.
         """
         if not isinstance(text, str) or not _NUMBER.fullmatch(text):
-            raise ValueError('must be a number in quotes, such as "0.1" or "1e-4"; write it as text in quotes')
+            raise ValueError('must be a number in quotes, such as "0.1" or "1e-4"')
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -50,15 +50,15 @@ class Number(float):
 
 def between(low: float, high: float) -> Check:
     """A `Number` from low to high, both included."""
-    cel = f"double(self) >= {float(low)} && double(self) <= {float(high)}"
-    return Check(cel, f"must be from {low:g} to {high:g}", lambda number: low <= number <= high)
+    cel = f"self.matches(r'^{NUMBER_PATTERN}$') && double(self) >= {float(low)} && double(self) <= {float(high)}"
+    return Check(cel, f"must be a number from {low:g} to {high:g}, in quotes", lambda number: low <= number <= high)
 
 
 MULTIPLE_OF_8 = Check("self % 8 == 0", "must be a multiple of 8, the pixels that one latent pixel stands for", lambda size: size % 8 == 0)
 
 NO_CREDENTIAL = without(
     r"^[A-Za-z0-9+.-]*://[^/]*@|(?i:[?&](x-amz-|awsaccesskeyid=|signature=|sig=|token=))",
-    "contains a credential; take it out and put it into the Secret that storage.secretName names",
+    "must not contain a credential; put it into the Secret that storage.secretName names",
 )
 NO_PARENT = without(r"(^|/)[.][.](/|$)", "must not contain '..'; write the path without it")
 
@@ -106,6 +106,12 @@ ResourceName = Annotated[
     str,
     Field(max_length=253),
     matching(rf"{_SUBDOMAIN}/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", "must be the name of an extended resource, such as nvidia.com/gpu"),
+]
+
+FileExtension = Annotated[
+    str,
+    Field(min_length=1, max_length=16),
+    matching(r"[A-Za-z0-9]+", "must be the letters and digits after a file name's dot, such as txt"),
 ]
 
 Whole = Annotated[int, Strict()]

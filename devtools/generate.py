@@ -1,0 +1,144 @@
+"""Write what follows from the resource's models: `make generate`. With --check nothing is written and a difference is an error.
+
+The CRD is what the API server checks, docs/reference.md what people read; both come from operator/charalora_spec.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from charalora_spec.crd import custom_resource_definition, render_crd
+from charalora_spec.outcome import Outcome
+from charalora_spec.parts import CEL_RULES
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTE = "<!-- Made by `make generate` from operator/charalora_spec. -->"
+FIXED = "self == oldSelf"
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file and what must stand in it."""
+    return {ROOT / "crds" / "characterloras.charalora.dev.yaml": render_crd(), ROOT / "docs" / "reference.md": render_reference()}
+
+
+def render_reference() -> str:
+    """The resource field by field, and how a run can end."""
+    schema = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    lines = [
+        "# Reference: the resource `CharacterLora`",
+        NOTE,
+        "",
+        "`apiVersion: charalora.dev/v1alpha1`, `kind: CharacterLora`, short name `clora`. Fields without a default are required.",
+        "Numbers that need not be whole are written in quotes, as everywhere in Kubernetes. A part whose heading says *fixed* cannot",
+        "change once the resource exists: make a new one.",
+        "",
+        *_tables("spec", schema["properties"]["spec"]),
+        "# What the operator writes: `status`",
+        "",
+        *_tables("status", schema["properties"]["status"]),
+        "# How a run can end",
+        "",
+        "The reason is what `kubectl get clora` shows; the exit code is that of `charalora run` and of the training's container.",
+        "*Retry* starts again, *Resume* goes on from the last saved state, *Never* waits for you.",
+        "",
+        *_outcomes(),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _tables(path: str, part: dict[str, Any]) -> Iterator[str]:
+    """A part's table, then those of the parts below it. Every part above a part with sub-parts has fields or a heading of its own."""
+    fixed = any(rule["rule"] == FIXED for rule in part.get(CEL_RULES, []))
+    yield f"## `{path}`{' (fixed)' if fixed else ''}"
+    yield ""
+    yield part.get("description", "").removesuffix(" Cannot change.")
+    yield ""
+    leaves = {name: node for name, node in part["properties"].items() if not _part_below(node)}
+    if leaves:
+        yield "| Field | Type | Default | Limits | What it is |"
+        yield "|---|---|---|---|---|"
+        for name, node in leaves.items():
+            yield _row(name, node, part)
+        yield ""
+    for name, node in part["properties"].items():
+        if below := _part_below(node):
+            yield from _tables(f"{path}.{name}" + ("[]" if "items" in node else ""), {"description": node["description"], **below})
+
+
+def _part_below(node: dict[str, Any]) -> dict[str, Any] | None:
+    inner = node.get("items", node)
+    if "properties" not in inner:
+        return None
+    return {**inner, "description": node.get("description", "")}
+
+
+def _row(name: str, node: dict[str, Any], part: dict[str, Any]) -> str:
+    across = [rule["message"] for rule in part.get(CEL_RULES, []) if rule.get("fieldPath") == f".{name}"]
+    cells = [f"`{name}`", _type(node), _default(name, node, part), "; ".join([*_limits(node), *across]), node.get("description", "")]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _type(node: dict[str, Any]) -> str:
+    if "enum" in node:
+        kind = ", ".join(f"`{value}`" if value else "empty" for value in node["enum"])
+    elif node["type"] == "array":
+        kind = f"list of {_type(node['items'])}"
+    elif node["type"] == "object":
+        kind = "mapping of text"
+    elif node.get("format") == "date-time":
+        kind = "time"
+    else:
+        kind = {"integer": "whole number", "boolean": "true or false", "string": "number in quotes" if "pattern" in node else "text"}[
+            node["type"]
+        ]
+    return kind + (" or null" if node.get("nullable") else "")
+
+
+def _default(name: str, node: dict[str, Any], part: dict[str, Any]) -> str:
+    if "default" in node:
+        return f"`{json.dumps(node['default'], ensure_ascii=False)}`"
+    if name in part.get("required", []):
+        return "required"
+    return "null" if node.get("nullable") else ""
+
+
+def _limits(node: dict[str, Any]) -> Iterator[str]:
+    if "minimum" in node and "maximum" in node:
+        yield f"{node['minimum']} to {node['maximum']}"
+    elif "minimum" in node:
+        yield f"at least {node['minimum']}"
+    if "pattern" not in node and "maxLength" in node:
+        yield f"at most {node['maxLength']} characters"
+    if "maxItems" in node or "maxProperties" in node:
+        yield f"at most {node.get('maxItems', node.get('maxProperties'))} entries"
+    for rule in node.get(CEL_RULES, []):
+        yield rule["message"]
+
+
+def _outcomes() -> Iterator[str]:
+    yield "| Reason | Exit code | Again? | Meaning |"
+    yield "|---|---|---|---|"
+    for outcome in Outcome:
+        code = "" if outcome.exit_code is None else str(outcome.exit_code)
+        yield f"| `{outcome.reason}` | {code} | {outcome.retry.value} | {outcome.meaning} |"
+
+
+def main() -> int:
+    """Write the files, or with --check compare them."""
+    stale = [path for path, text in generated().items() if not path.exists() or path.read_text() != text]
+    names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+    if "--check" in sys.argv[1:]:
+        if stale:
+            print(f"{names}: not what operator/charalora_spec says; run `make generate`")
+        return 1 if stale else 0
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(generated()[path])
+    print(f"Wrote {names}." if stale else "Everything generated is up to date.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

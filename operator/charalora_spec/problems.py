@@ -1,0 +1,130 @@
+"""What is wrong with a resource, in sentences: all of it at once, each with the field's path and what to do."""
+
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from charalora_spec.outcome import Outcome, TrainingError
+from charalora_spec.parts import Part
+from charalora_spec.spec import CharacterLora
+
+
+def read_resource(document: Any, source: str) -> CharacterLora:
+    """The resource that a parsed YAML or JSON document holds.
+
+    Raises:
+        TrainingError: SPEC_INVALID with every problem of the document; `source` names the document in the message.
+    """
+    try:
+        return CharacterLora.model_validate(document)
+    except ValidationError as error:
+        raise TrainingError(Outcome.SPEC_INVALID, _told(source, [_sentence(detail) for detail in error.errors()])) from None
+
+
+def _told(source: str, sentences: Sequence[str]) -> str:
+    if len(sentences) == 1:
+        return f"{source}: {sentences[0]}"
+    return "\n  ".join([f"{source} has {len(sentences)} problems:", *sentences])
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    tell = _SENTENCES.get(detail["type"])
+    what = tell(detail) if tell else detail["msg"]
+    *parents, last = detail["loc"] or ("the document",)
+    path, _ = _place(parents) if detail["type"] == "extra_forbidden" else _place(detail["loc"])
+    return f"{path}.{last}: {what}" if detail["type"] == "extra_forbidden" and path else f"{path or last}: {what}"
+
+
+def _place(location: Sequence[int | str]) -> tuple[str, type[Part] | None]:
+    """The wire path of an error's location, and the part that its last name stands in."""
+    path, inside, holder = "", CharacterLora, None
+    part: type[Part] | None = inside
+    for step in location:
+        if isinstance(step, int):
+            path += f"[{step}]"
+            continue
+        holder, name = part, step
+        field = next((f for key, f in part.model_fields.items() if step in {key, f.alias}), None) if part else None
+        part = _part_of(field.annotation) if field else None
+        name = (field.alias or step) if field else step
+        path += f".{name}" if path else name
+    return path, holder
+
+
+def _part_of(annotation: Any) -> type[Part] | None:
+    """The part that a field holds, itself or in a list or beside null."""
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        return annotation
+    return next((part for inner in get_args(annotation) if (part := _part_of(inner))), None)
+
+
+def _names(part: type[Part]) -> list[str]:
+    return [field.alias or key for key, field in part.model_fields.items()]
+
+
+def _fields(part: type[Part], path: str = "") -> Iterator[tuple[str, str]]:
+    """Every field below a part: its name and its path."""
+    for key, field in part.model_fields.items():
+        name = field.alias or key
+        yield name, f"{path}{name}"
+        if inner := _part_of(field.annotation):
+            yield from _fields(inner, f"{path}{name}.")
+
+
+def _unknown(detail: ErrorDetails) -> str:
+    """A field that does not exist: the nearest of its neighbours, else a field of that name elsewhere, else all neighbours."""
+    name = str(detail["loc"][-1])
+    _, holder = _place(detail["loc"])
+    neighbours = _names(holder or CharacterLora)
+    near = get_close_matches(name, neighbours, n=1, cutoff=0.5)
+    if not near:
+        near = [path for other, path in _fields(CharacterLora) if other == name]
+    if near:
+        return f"is not a field; did you mean {' or '.join(near)}?"
+    return f"is not a field; the fields here are {', '.join(neighbours)}"
+
+
+def _missing(detail: ErrorDetails) -> str:
+    _, holder = _place(detail["loc"])
+    name = str(detail["loc"][-1])
+    described = [field.description for key, field in (holder or CharacterLora).model_fields.items() if name in {key, field.alias}]
+    return f"is missing; add it. {described[0] if described else ''}".rstrip()
+
+
+def _choice(detail: ErrorDetails) -> str:
+    values = [value.strip("'") for value in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+    named = [value or "empty" for value in values]
+    if len(named) == 1:
+        return f"must be {named[0]}; write that"
+    near = [value for value in values if value.lower() == str(detail["input"]).lower()] or get_close_matches(
+        str(detail["input"]), values, n=1
+    )
+    return f"must be {', '.join(named[:-1])} or {named[-1]}" + (f"; did you mean {near[0]}?" if near else "; choose one of them")
+
+
+def _typed(sentence: str) -> Callable[[ErrorDetails], str]:
+    """The sentence for a value of the wrong type, unless there is no value at all."""
+    return lambda detail: "must not be null; leave the field out to get its default" if detail["input"] is None else sentence
+
+
+_SENTENCES: dict[str, Callable[[ErrorDetails], str]] = {
+    "missing": _missing,
+    "extra_forbidden": _unknown,
+    "enum": _choice,
+    "literal_error": _choice,
+    "value_error": lambda detail: str(detail["ctx"]["error"]),
+    "int_type": _typed("must be a whole number; write it without quotes and without a point"),
+    "bool_type": _typed("must be true or false; write it without quotes"),
+    "string_type": _typed("must be text; write it in quotes"),
+    "tuple_type": _typed("must be a list; write [a, b] or one '- ' line for each entry"),
+    "model_type": _typed("must have fields of its own; write {name: value, …} or indented lines"),
+    "mapping_type": _typed("must be a mapping; write {name: value, …}"),
+    "greater_than_equal": lambda detail: f"is {detail['input']} but must be at least {detail['ctx']['ge']}",
+    "less_than_equal": lambda detail: f"is {detail['input']} but must be at most {detail['ctx']['le']}",
+    "string_too_short": lambda _: "must not be empty; write something",
+    "string_too_long": lambda detail: f"is {len(detail['input'])} characters long; shorten it to at most {detail['ctx']['max_length']}",
+    "too_long": lambda detail: f"has too many entries; keep at most {detail['ctx']['max_length']}",
+}
