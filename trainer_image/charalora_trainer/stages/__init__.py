@@ -1,0 +1,1 @@
+"""The stages of a run, each a function that can be run alone."""
