@@ -1,0 +1,150 @@
+"""A store's objects as a local folder, so that training never waits for a store."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+from charalora_spec.outcome import Outcome, TrainingError
+from charalora_trainer.storage.faults import naming_disk_faults
+from charalora_trainer.storage.keys import refuse_hostile_keys
+from charalora_trainer.storage.local import remove_if_empty
+from charalora_trainer.storage.store import Entry, Store
+from charalora_trainer.storage.wholefile import whole_file
+
+INDEX = ".charalora-staged.json"
+"""What was staged into a folder, in that folder: by key the size, the ETag and the local file's time of change."""
+
+_THREADS = 8
+_SAVE_SECONDS = 1.0
+
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes that are there and the bytes that there will be."""
+
+
+def stage(store: Store, entries: Sequence[Entry], folder: Path, on_progress: OnProgress | None = None) -> None:
+    """Make `folder` hold exactly the objects `entries` of `store`, under their keys.
+
+    Files that stand as they were staged, with the same ETag and size, are not fetched again; files that are not among `entries` go. The
+    folder therefore belongs to staging alone. An interrupted staging goes on where it was.
+
+    Raises:
+        TrainingError: `DatasetInvalid` for keys that cannot become files; `SpecInvalid` when the folder holds files that were not staged;
+            `DatasetChanged` when an object has gone since it was listed; `DiskFull`; and what the store raises.
+    """
+    refuse_hostile_keys([entry.key for entry in entries])
+    with naming_disk_faults(f"Staging into {folder}"):
+        staged = _Staged(folder)
+        staged.drop_all_but({entry.key for entry in entries})
+        missing = [entry for entry in entries if not staged.stands(entry)]
+        progress = _Progress(on_progress, entries, missing)
+        with staged.saved_at_end(), _threads() as pool:
+            downloads = {pool.submit(store.download, entry.key, folder / entry.key, entry, progress.add): entry for entry in missing}
+            for done in as_completed(downloads):
+                staged.add(_present(done.result, downloads[done].key, store))
+        progress.finish()
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Several downloads at once; after a failure those that have not begun never do."""
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="stage")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _present(result: Callable[[], Entry], key: str, store: Store) -> Entry:
+    try:
+        return result()
+    except LookupError as error:
+        raise TrainingError(
+            Outcome.DATASET_CHANGED, f"{store.uri}{key} was listed and then deleted; start again with what is there now."
+        ) from error
+
+
+class _Staged:
+    """The index of a folder, and the files it speaks of."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._index = folder / INDEX
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self._index.exists() and any(folder.iterdir()):
+            raise TrainingError(
+                Outcome.SPEC_INVALID,
+                f"{folder} holds files that were not staged there, and staging would remove them; name an empty folder.",
+            )
+        self._files = self._read()
+        self._save()
+
+    def stands(self, entry: Entry) -> bool:
+        """Whether the file is there as it was staged, and the object has not changed since."""
+        return self._files.get(entry.key) == [entry.size, entry.etag, self._changed(entry)]
+
+    def add(self, entry: Entry) -> None:
+        """Note that a file is whole."""
+        self._files[entry.key] = [entry.size, entry.etag, self._changed(entry)]
+        if time.monotonic() - self._saved > _SAVE_SECONDS:
+            self._save()
+
+    def drop_all_but(self, keys: set[str]) -> None:
+        """Remove every file of the folder, staged or half staged, that is not wanted any more."""
+        for parent, folders, names in os.walk(self._folder, topdown=False):
+            for name in names:
+                path = Path(parent, name)
+                if path != self._index and path.relative_to(self._folder).as_posix() not in keys:
+                    path.unlink()
+            for name in folders:
+                remove_if_empty(Path(parent, name))
+        self._files = {key: file for key, file in self._files.items() if key in keys}
+
+    @contextmanager
+    def saved_at_end(self) -> Iterator[None]:
+        """Keep what was achieved, also when the block fails."""
+        try:
+            yield
+        finally:
+            self._save()
+
+    def _read(self) -> dict[str, object]:
+        try:
+            return dict(json.loads(self._index.read_text()))
+        except (FileNotFoundError, ValueError):  # none yet, or damaged: everything is fetched again
+            return {}
+
+    def _save(self) -> None:
+        with whole_file(self._index) as draft:
+            draft.write_text(json.dumps(self._files))
+        self._saved = time.monotonic()
+
+    def _changed(self, entry: Entry) -> int | None:
+        path = self._folder / entry.key
+        if path.is_symlink() or not path.is_file() or (stat := path.stat()).st_size != entry.size:
+            return None
+        return stat.st_mtime_ns
+
+
+class _Progress:
+    """Bytes that have arrived, from many threads; never more than all, even when some had to come twice."""
+
+    def __init__(self, on_progress: OnProgress | None, entries: Iterable[Entry], missing: Iterable[Entry]) -> None:
+        self._on_progress = on_progress
+        self._total = sum(entry.size for entry in entries)
+        self._done = self._total - sum(entry.size for entry in missing)
+        self._lock = threading.Lock()
+        self.add(0)
+
+    def add(self, arrived: int) -> None:
+        with self._lock:
+            self._done = min(self._total, self._done + arrived)
+            if self._on_progress:
+                self._on_progress(self._done, self._total)
+
+    def finish(self) -> None:
+        self.add(self._total - self._done)
