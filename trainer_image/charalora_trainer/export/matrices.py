@@ -56,10 +56,13 @@ def deviation(expected: LoraModule, actual: LoraModule) -> Deviation:
     if expected.scale == actual.scale and torch.equal(expected.down, actual.down) and torch.equal(expected.up, actual.up):
         return Deviation(0.0, 0.0, 0.0)
     update = expected.delta()
-    difference = actual.delta() - update
-    norm = float(update.norm())
-    apart = float(difference.norm())
-    relative = apart / norm if norm else float(apart and math.inf)
+    return apart(update, actual.delta() - update)
+
+
+def apart(update: Tensor, difference: Tensor) -> Deviation:
+    """The deviation of an update from the expected one, given their difference."""
+    norm, distance = float(update.norm()), float(difference.norm())
+    relative = distance / norm if norm else float(distance and math.inf)
     return Deviation(float(difference.abs().max()), relative, float(update.abs().max()))
 
 

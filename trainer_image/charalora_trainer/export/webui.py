@@ -58,6 +58,11 @@ class Rounding:
         return f"{self.vanished} of {self.entries} entries became zero; {path} changed most, by {apart.relative:.2g} of its size"
 
 
+def file(step: int) -> str:
+    """Name of the file that holds both models' LoRA of a step, as the guide has it."""
+    return f"lora-{step}.safetensors"
+
+
 def modules(adapter: Adapter) -> Iterator[tuple[str, str, LoraModule]]:
     """Name in the file, module path and module of everything in an adapter.
 
@@ -108,7 +113,7 @@ def write(adapter: Adapter, path: Path, facts: TrainingFacts | None = None, dtyp
     """
     stored = tensors(adapter, dtype)
     if dtype != torch.float32:
-        refuse_loss(rounding(adapter, dtype), dtype, path.name)
+        _refuse_loss(rounding(adapter, dtype), dtype, path.name)
     data = tensorfile.data_section(stored)
     metadata = webui_metadata(adapter, facts, data, lambda known: tensorfile.header(stored, known))
     write_whole(path, tensorfile.header(stored, metadata) + data)
@@ -135,20 +140,25 @@ def read(path: Path) -> Adapter:
     )
 
 
-def refuse_loss(lost: Rounding, dtype: torch.dtype, file: str) -> None:
-    """Stop where lower precision would change the adapter, say so where it nearly does.
+def survives(adapter: Adapter, dtype: torch.dtype) -> bool:
+    """Whether a file of this precision keeps every module's strength."""
+    return _harm(rounding(adapter, dtype), dtype) is None
 
-    Raises:
-        TrainingError: `ExportInvalid` when an entry overflows or a module's update changes by more than the tolerance.
-    """
-    if lost.overflowed:
-        raise invalid(f"{lost.overflowed} entries are too large for fp16, so {file} was not written; write fp32.")
-    if not lost.worst[1].within(dtype):
-        raise invalid(
-            f"fp16 would change the LoRA by more than {RELATIVE_TOLERANCE[dtype]:.0%} ({lost}), so {file} was not written; write fp32."
-        )
+
+def _refuse_loss(lost: Rounding, dtype: torch.dtype, file: str) -> None:
+    """Stop where lower precision would change the adapter, and say where it drops entries that do not matter."""
+    if harm := _harm(lost, dtype):
+        raise invalid(f"{harm}, so {file} was not written; write fp32.")
     if lost.vanished:
         logger.warning("Entries became zero in half precision", extra={"file": file, "vanished": lost.vanished, "entries": lost.entries})
+
+
+def _harm(lost: Rounding, dtype: torch.dtype) -> str | None:
+    if lost.overflowed:
+        return f"{lost.overflowed} entries are too large for fp16"
+    if not lost.worst[1].within(dtype):
+        return f"fp16 would change the LoRA by more than {RELATIVE_TOLERANCE[dtype]:.0%} ({lost})"
+    return None
 
 
 def _parsed(key: str, file: str) -> tuple[str, str, str]:

@@ -1,30 +1,19 @@
-"""Files that are whole or absent: written beside under another name, then renamed."""
+"""Writing a file so that a reader, and a crash at any moment, finds the old one or the new one, never a part."""
 
-import errno
 import os
 from pathlib import Path
 
-from charalora_spec.outcome import Outcome, TrainingError
+from charalora_trainer.storage.faults import naming_disk_faults
+from charalora_trainer.storage.wholefile import whole_file
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` at `path`. A reader, and a crash at any moment, finds the old file or the new one, never a part.
+    """Put `data` at `path`, and on the disk before this returns.
 
     Raises:
         TrainingError: `DiskFull` when there is no room; nothing is left behind then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise TrainingError(
-                Outcome.DISK_FULL, f"There is no room for {path.name} ({len(data)} bytes) in {path.parent}; free some."
-            ) from error
-        raise
+    with naming_disk_faults(f"Writing {path}"), whole_file(path) as draft, draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
