@@ -1,0 +1,7 @@
+"""A base model seen from outside: what it is, what of it is needed, and what keeps it from being trained, before any weight is fetched."""
+
+from charalora_trainer.basemodel.facts import BaseModelFacts, Source
+from charalora_trainer.basemodel.inspection import inspect, locate
+from charalora_trainer.basemodel.layout import files_to_fetch, weights_of
+
+__all__ = ["BaseModelFacts", "Source", "files_to_fetch", "inspect", "locate", "weights_of"]
