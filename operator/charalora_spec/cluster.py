@@ -78,7 +78,9 @@ class Scheduling(Part):
 
     queue_name: ObjectName | None = Field(None, description="Kueue LocalQueue; null: no queue.")
     priority_class_name: ObjectName | None = Field(None, description="PriorityClass of the pods; null: the cluster's default.")
-    node_selector: Mapping[str, str] = Field({}, max_length=16, description="Labels that a node must have, at most 16.")
+    node_selector: Mapping[str, Annotated[str, Field(max_length=63)]] = Field(
+        {}, max_length=16, description="Labels that a node must have, at most 16."
+    )
     tolerations: tuple[Toleration, ...] = Field((), max_length=16, description="Taints that the pods tolerate, at most 16.")
     service_account_name: ObjectName | None = Field(
         None, description="Service account of the pods, one of those that the operator allows; null: default."

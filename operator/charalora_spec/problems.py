@@ -11,6 +11,8 @@ from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.parts import Part
 from charalora_spec.spec import CharacterLora
 
+_MOST_SHOWN = 50
+
 
 def read_resource(document: Any, source: str) -> CharacterLora:
     """The resource that a parsed YAML or JSON document holds.
@@ -27,31 +29,34 @@ def read_resource(document: Any, source: str) -> CharacterLora:
 def _told(source: str, sentences: Sequence[str]) -> str:
     if len(sentences) == 1:
         return f"{source}: {sentences[0]}"
-    return "\n  ".join([f"{source} has {len(sentences)} problems:", *sentences])
+    shown = list(sentences[:_MOST_SHOWN])
+    if len(sentences) > _MOST_SHOWN:
+        shown.append(f"… and {len(sentences) - _MOST_SHOWN} more")
+    return "\n  ".join([f"{source} has {len(sentences)} problems:", *shown])
 
 
 def _sentence(detail: ErrorDetails) -> str:
     tell = _SENTENCES.get(detail["type"])
     what = tell(detail) if tell else detail["msg"]
-    *parents, last = detail["loc"] or ("the document",)
-    path, _ = _place(parents) if detail["type"] == "extra_forbidden" else _place(detail["loc"])
-    return f"{path}.{last}: {what}" if detail["type"] == "extra_forbidden" and path else f"{path or last}: {what}"
+    steps, _ = _place(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        steps[-1] = str(detail["loc"][-1])  # as it was written
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in f"{path or 'the document'}: {what}")
 
 
-def _place(location: Sequence[int | str]) -> tuple[str, type[Part] | None]:
-    """The wire path of an error's location, and the part that its last name stands in."""
-    path, inside, holder = "", CharacterLora, None
-    part: type[Part] | None = inside
+def _place(location: Sequence[int | str]) -> tuple[list[int | str], type[Part]]:
+    """An error's location in the names of the wire, and the part that the last of them stands in."""
+    steps: list[int | str] = []
+    holder: type[Part] = CharacterLora
+    part: type[Part] | None = CharacterLora
     for step in location:
-        if isinstance(step, int):
-            path += f"[{step}]"
-            continue
-        holder, name = part, step
-        field = next((f for key, f in part.model_fields.items() if step in {key, f.alias}), None) if part else None
-        part = _part_of(field.annotation) if field else None
-        name = (field.alias or step) if field else step
-        path += f".{name}" if path else name
-    return path, holder
+        field = next((field for key, field in part.model_fields.items() if step in {key, field.alias}), None) if part else None
+        if isinstance(step, str):
+            holder = part or holder
+            part = _part_of(field.annotation) if field else None
+        steps.append(field.alias or step if field else step)
+    return steps, holder
 
 
 def _part_of(annotation: Any) -> type[Part] | None:
@@ -75,13 +80,15 @@ def _fields(part: type[Part], path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _unknown(detail: ErrorDetails) -> str:
-    """A field that does not exist: the nearest of its neighbours, else a field of that name elsewhere, else all neighbours."""
+    """A field that does not exist: a misspelt neighbour, else one of that name elsewhere, else the nearest neighbour, else all of them."""
     name = str(detail["loc"][-1])
     _, holder = _place(detail["loc"])
-    neighbours = _names(holder or CharacterLora)
-    near = get_close_matches(name, neighbours, n=1, cutoff=0.5)
-    if not near:
-        near = [path for other, path in _fields(CharacterLora) if other == name]
+    neighbours = _names(holder)
+    near = (
+        get_close_matches(name, neighbours, n=1, cutoff=0.8)
+        or [path for other, path in _fields(CharacterLora) if other == name]
+        or get_close_matches(name, neighbours, n=1, cutoff=0.5)
+    )
     if near:
         return f"is not a field; did you mean {' or '.join(near)}?"
     return f"is not a field; the fields here are {', '.join(neighbours)}"
@@ -90,8 +97,8 @@ def _unknown(detail: ErrorDetails) -> str:
 def _missing(detail: ErrorDetails) -> str:
     _, holder = _place(detail["loc"])
     name = str(detail["loc"][-1])
-    described = [field.description for key, field in (holder or CharacterLora).model_fields.items() if name in {key, field.alias}]
-    return f"is missing; add it. {described[0] if described else ''}".rstrip()
+    description = next(field.description for key, field in holder.model_fields.items() if name in {key, field.alias})
+    return f"is missing; add it: {description}"
 
 
 def _choice(detail: ErrorDetails) -> str:
@@ -121,7 +128,7 @@ _SENTENCES: dict[str, Callable[[ErrorDetails], str]] = {
     "string_type": _typed("must be text; write it in quotes"),
     "tuple_type": _typed("must be a list; write [a, b] or one '- ' line for each entry"),
     "model_type": _typed("must have fields of its own; write {name: value, …} or indented lines"),
-    "mapping_type": _typed("must be a mapping; write {name: value, …}"),
+    "dict_type": _typed("must be a mapping; write {name: value, …}"),
     "greater_than_equal": lambda detail: f"is {detail['input']} but must be at least {detail['ctx']['ge']}",
     "less_than_equal": lambda detail: f"is {detail['input']} but must be at most {detail['ctx']['le']}",
     "string_too_short": lambda _: "must not be empty; write something",

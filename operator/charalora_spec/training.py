@@ -108,7 +108,7 @@ class Training(Part):
             "save_every",
             ("steps", "save_every"),
             "self.saveEvery <= self.steps",
-            "must not be greater than steps, or nothing would be saved on the way; lower it or raise steps",
+            "must not be greater than steps (left out, it is 100); write a lower saveEvery or more steps",
             lambda steps, save_every: save_every <= steps,
         ),
     )

@@ -34,11 +34,17 @@ def load(path: Path | str) -> CharacterLora:
         raise _refused(path, "is no valid YAML; it has characters that YAML does not allow: write plain text") from None
     except RecursionError:
         raise _refused(path, "is nested too deeply for a resource; write it flat") from None
-    except ValueError as error:
+    except _DocumentError as error:
         raise _refused(path, str(error)) from None
+    except ValueError as error:
+        raise _refused(path, f"has a value that cannot be read ({error}); write it in quotes") from None
     if not isinstance(document, dict):
         raise _refused(path, "holds no resource; start it with 'apiVersion: charalora.dev/v1alpha1' and 'kind: CharacterLora'")
     return read_resource(document, str(path))
+
+
+class _DocumentError(ValueError):
+    """What is wrong with a document as a whole, said without its name."""
 
 
 def _refused(path: Path, what: str) -> TrainingError:
@@ -63,7 +69,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(f"has the field {twice} twice in one place; keep one of them")
+        raise _DocumentError(f"has the field {twice} twice in one place; keep one of them")
     return dict(pairs)
 
 
@@ -72,7 +78,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the signature of PyYAML
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the field {key.value} stands there twice", key.start_mark)
             seen.add(key.value)
@@ -86,5 +92,5 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9
 def _yaml_document(text: str) -> Any:
     documents = [document for document in yaml.load_all(text, _Loader) if document is not None]
     if len(documents) > 1:
-        raise ValueError(f"holds {len(documents)} documents; keep one CharacterLora in each file")
+        raise _DocumentError(f"holds {len(documents)} documents; keep one CharacterLora in each file")
     return documents[0] if documents else None
