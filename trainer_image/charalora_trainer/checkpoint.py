@@ -73,11 +73,11 @@ class Checkpoints:
             logger.warning("Training state passed over", extra={"step": state.step, "why": problem})
         return None
 
-    def upload(self, state: State, uploads: Uploads) -> None:
-        """Send a state in the background, its manifest after everything else."""
+    def upload(self, state: State, uploads: Uploads, and_then: Callable[[], None] | None = None) -> None:
+        """Send a state in the background, its manifest after everything else; then call `and_then`."""
         files = sorted(file for file in state.folder.iterdir() if file.name != MANIFEST)
         uploads.submit_group(
-            [(file, _key(state.step, file.name)) for file in files], last=(state.folder / MANIFEST, _key(state.step, MANIFEST))
+            [(file, _key(state.step, file.name)) for file in files], (state.folder / MANIFEST, _key(state.step, MANIFEST)), and_then
         )
 
     def prune_remote(self, store: Store) -> None:

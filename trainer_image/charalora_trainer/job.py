@@ -61,6 +61,7 @@ class Job:
         dataset: The folder that its pictures lie in.
         base_model: The staged folder or file of the base model.
         preview_model: The same for pictures; None where previews use the training's own.
+        warnings: What the check found worth knowing.
         claim: Our right to write to the output prefix.
         processes: How many processes train together.
     """
@@ -70,6 +71,7 @@ class Job:
     dataset: Path
     base_model: Path
     preview_model: Path | None
+    warnings: tuple[str, ...]
     claim: Claim
     processes: int
 
@@ -81,6 +83,7 @@ class Job:
             "dataset": str(self.dataset),
             "baseModel": str(self.base_model),
             "previewModel": str(self.preview_model) if self.preview_model else None,
+            "warnings": list(self.warnings),
             "claim": self.claim.to_json(),
             "processes": self.processes,
         }
@@ -97,6 +100,7 @@ class Job:
             dataset=Path(content["dataset"]),
             base_model=Path(content["baseModel"]),
             preview_model=Path(content["previewModel"]) if content["previewModel"] else None,
+            warnings=tuple(content["warnings"]),
             claim=Claim.from_json(content["claim"]),
             processes=content["processes"],
         )

@@ -102,7 +102,11 @@ def claim(store: Store, name: str, identity: str) -> Claim:
     owner = refuse_foreign(store, identity)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     ours = Claim(name, identity, owner.attempt + 1 if owner else 1, uuid4().hex, since=now, where=socket.gethostname())
-    store.write(OWNER, json.dumps(ours.to_json(), indent=1).encode())
+    content = json.dumps(ours.to_json(), indent=1).encode()
+    if owner is None and not store.create(OWNER, content):
+        return claim(store, name, identity)  # someone was faster: look again whose it is
+    if owner is not None:
+        store.write(OWNER, content)
     return ours
 
 

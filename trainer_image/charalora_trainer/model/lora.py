@@ -33,7 +33,7 @@ def add_lora(models: DiffusionModels, lora: Lora) -> None:
 
 
 def apply_adapter(models: DiffusionModels, adapter: Adapter, strength: float) -> None:
-    """Put a trained adapter into the base model, at `strength` times its trained effect.
+    """Put a trained adapter into the base model, at `strength` times its trained effect; one that is there is replaced.
 
     Raises:
         TrainingError: `ExportInvalid`, naming a module that the base model lacks or whose shapes differ.
@@ -46,12 +46,13 @@ def apply_adapter(models: DiffusionModels, adapter: Adapter, strength: float) ->
         if missing:
             raise TrainingError(
                 Outcome.EXPORT_INVALID,
-                f"{len(missing)} LoRA modules have no place in this base model, the first is {missing[0]}; use a base model of the same architecture.",
+                f"{len(missing)} LoRA modules have no place in this base model (first: {missing[0]}); use one of its architecture.",
             )
-        ranks = {value.rank for value in trained.values()}
-        pattern = "|".join(re.escape(hosts[path]) for path in trained)
-        _inject(module, pattern, rank=max(ranks), alpha=1.0, dropout=0.0)
         layers = dict(_lora_layers(module))
+        if not layers:
+            pattern = "|".join(re.escape(hosts[path]) for path in trained)
+            _inject(module, pattern, rank=max(value.rank for value in trained.values()), alpha=1.0, dropout=0.0)
+            layers = dict(_lora_layers(module))
         for path, value in trained.items():
             _fill(layers[path], value, path)
     set_strength(models, strength)
@@ -109,7 +110,7 @@ def _fill(layer: LoraLayer, value: LoraModule, path: str) -> None:
     if down.shape[1:] != value.down.shape[1:] or up.shape[0] != value.up.shape[0]:
         raise TrainingError(
             Outcome.EXPORT_INVALID,
-            f"The LoRA's shapes {tuple(value.up.shape)} x {tuple(value.down.shape)} do not fit {path}; use a base model of the same architecture.",
+            f"LoRA shapes {tuple(value.up.shape)} x {tuple(value.down.shape)} do not fit {path}; use a base model of its architecture.",
         )
     with torch.no_grad():
         down.zero_()[: value.rank].copy_(value.down)

@@ -17,38 +17,33 @@ from torch import Tensor
 from charalora_trainer.data import pictures, sizing
 from charalora_trainer.data.dataset import DatasetPlan
 from charalora_trainer.feed import Latents
+from charalora_trainer.job import Job
 from charalora_trainer.processes import Processes
 
 
-def encode(
-    vae: AutoencoderKL, plan: DatasetPlan, pictures_folder: Path, cache: Path, processes: Processes, on_picture: Callable[[], None] = lambda: None,
-    *, flip: bool = False,
-) -> Latents:  # fmt: skip
+def encode(vae: AutoencoderKL, job: Job, cache: Path, processes: Processes, on_picture: Callable[[], None]) -> Latents:
     """Encode the data set in fp32, or read what an earlier start of the same run encoded.
 
     Args:
         vae: The base model's VAE, on the device that encodes.
-        plan: The checked data set.
-        pictures_folder: Where its pictures lie.
+        job: Which pictures, and whether mirrored ones too.
         cache: A folder that all processes of this node share.
         processes: Who encodes which share.
         on_picture: Called after each picture of this process.
-        flip: Whether mirrored pictures are encoded too.
     """
+    plan, flip = job.plan, job.run.spec.dataset.flip
     folder = cache / _key(vae, plan, flip=flip)
     folder.mkdir(parents=True, exist_ok=True)
     todo = [(number, bucket) for bucket in plan.buckets for number in bucket.members]
     for number, bucket in todo[processes.local_rank :: processes.local_count]:
-        file = folder / f"{number}.safetensors"
+        file, pair = folder / f"{number}.safetensors", plan.pairs[number]
         if not file.exists():
-            image = sizing.fit(pictures.decode(pictures_folder / plan.pairs[number].picture), bucket.width, bucket.height)
-            _write(file, _encode_picture(vae, image, plan.pairs[number].sha256, flip=flip))
+            image = sizing.fit(pictures.decode(job.dataset / pair.picture, pair.picture), bucket.width, bucket.height)
+            _write(file, _encode_picture(vae, image, pair.sha256, flip=flip))
         on_picture()
     processes.barrier()
     device = next(vae.parameters()).device
-    tensors = [
-        torch.stack([load_file(folder / f"{number}.safetensors")["latents"] for number in bucket.members]) for bucket in plan.buckets
-    ]
+    tensors = [torch.stack([load_file(folder / f"{number}.safetensors")["latents"] for number in bucket.members]) for bucket in plan.buckets]
     rows = {number: (index, row) for index, bucket in enumerate(plan.buckets) for row, number in enumerate(bucket.members)}
     return Latents(tuple(tensor.to(device) for tensor in tensors), tuple(rows[number] for number in range(len(plan.pairs))))
 

@@ -10,7 +10,8 @@ from charalora_trainer import basemodel
 from charalora_trainer.console import Console
 from charalora_trainer.job import Workspace
 from charalora_trainer.progress import Unit
-from charalora_trainer.storage import Entry, LocalStore, Store, open_store, stage
+from charalora_trainer.storage import Entry, Store, open_store
+from charalora_trainer.storage.staging import stage
 
 # What a diffusers folder on the hub has that training needs; the rest (safety checker, Flax and ONNX weights) stays there.
 HUB_PATTERNS = ["model_index.json", *(f"{part}/*" for part in ("unet", "text_encoder", "vae", "tokenizer", "scheduler"))]
@@ -50,8 +51,8 @@ def fetch_base_model(source: BaseModelSource, storage: Storage, workspace: Works
 
 def _staged(store: Store, entries: list[Entry], folder: Path, console: Console, name: str) -> Path:
     """The entries in `folder`, or the store's own folder where it is one of this machine."""
-    if isinstance(store, LocalStore):
-        return store.root
+    if store.uri.startswith("file://"):
+        return Path(store.uri.removeprefix("file://"))
     total = sum(entry.size for entry in entries)
     with console.stage(name, total=total, unit=Unit.BYTES) as progress:
         done = 0
@@ -81,10 +82,10 @@ def _from_hub(uri: str, console: Console) -> Path:
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise TrainingError(
             Outcome.BASE_MODEL_INVALID,
-            f"The hub has no model {repository}{'@' + revision if revision else ''}, or not for this token; correct baseModel.uri or set HF_TOKEN.",
+            f"The hub has no model {uri.removeprefix('hf://')}, or not for this token; correct baseModel.uri or set HF_TOKEN.",
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise TrainingError(
             Outcome.STORAGE_UNREACHABLE,
-            f"The hub did not answer for {repository} ({type(error).__name__}), and its cache here is not complete.",
+            f"The hub did not answer for {repository} ({type(error).__name__}) and its cache here is not complete.",
         ) from error

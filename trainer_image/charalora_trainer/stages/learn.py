@@ -1,5 +1,7 @@
 """What each process of a training does, from the base model's weights to the last file."""
 
+from contextlib import ExitStack
+
 from safetensors.torch import load_file
 
 from charalora_trainer.checkpoint import Checkpoints, State
@@ -26,22 +28,19 @@ def learn(job: Job, workspace: Workspace, processes: Processes, console: Console
         models = load_models(job.base_model, spec.base_model.prediction)
         models.vae.to(processes.device)
     with console.stage("encode", total=_share(len(job.plan.pairs), processes)) as progress:
-        latents = encode(models.vae, job.plan, job.dataset, workspace.latents, processes, progress.advance, flip=spec.dataset.flip)
+        latents = encode(models.vae, job, workspace.latents, processes, progress.advance)
     learner = Learner.on(models, spec, processes.device, processes.count)
     feed = Feed(spec, job.plan, latents, learner.tokenizer, processes, timesteps=len(learner.schedule))
     state = Checkpoints(workspace.states, job.claim.identity).newest()
     done = _resume(learner, state)
     processes.barrier()  # everyone has read the state before the first process replaces it
 
-    with console.stage("train", total=spec.training.steps, start=done) as progress:
-        publisher = Publisher(job, workspace, learner, console, done) if processes.is_first else None
-        try:
+    with ExitStack() as stack:
+        publisher = stack.enter_context(Publisher(job, workspace, learner, console, done)) if processes.is_first else None
+        with console.stage("train", total=spec.training.steps, start=done) as progress:
             train(learner, feed, processes, _hooks(learner, feed, processes, publisher, progress), done)
-        finally:
-            if publisher is not None:
-                publisher.close()
-    if publisher is not None:
-        publisher.finish()
+        if publisher is not None:
+            publisher.finish()
     processes.barrier()
 
 

@@ -5,27 +5,31 @@ The training loop only hands over copies. Writing, proving and uploading happen 
 
 import logging
 import shutil
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import yaml
-from charalora_trainer.stages.facts import training_facts
-from charalora_trainer.stages.gallery import Gallery
-from charalora_trainer.storage.uploads import Uploads
 from safetensors.torch import save_file
 from torch import Tensor
 
 from charalora_spec.outcome import TrainingError
-from charalora_trainer import history
+from charalora_trainer import cfg, history
 from charalora_trainer.checkpoint import Checkpoints
 from charalora_trainer.console import Console
 from charalora_trainer.export import hcp, proof, webui
 from charalora_trainer.job import Job, Workspace
 from charalora_trainer.learner import Learner
 from charalora_trainer.stages import closing
+from charalora_trainer.stages.facts import training_facts
+from charalora_trainer.stages.gallery import Gallery
+from charalora_trainer.stages.report_sources import write_report
 from charalora_trainer.stages.train import Measured
 from charalora_trainer.storage import open_store
+from charalora_trainer.storage.uploads import Uploads
 from charalora_trainer.weights import Adapter, Word
 from charalora_trainer.words import embedding
 from charalora_trainer.worklog import Rates, TrainingLog
@@ -58,6 +62,7 @@ class Publisher:
     """
 
     def __init__(self, job: Job, workspace: Workspace, learner: Learner, console: Console, done: int) -> None:
+        self._began = time.monotonic()
         self._job = job
         self._learner = learner
         self._console = console
@@ -98,10 +103,14 @@ class Publisher:
         self._settle()
         self._uploads.wait()
 
-    def close(self) -> None:
-        """Let the thread finish what it was given; after a failure as well, so that a begun save is whole."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Let the thread finish what it was given, after a failure as well, so that a begun save is whole."""
         self._writer.shutdown(wait=True)
         self._log.close()
+        self._uploads.close()
 
     def finish(self) -> None:
         """Make the closing files, prove them in diffusers, upload all, and write the manifest last.
@@ -110,10 +119,16 @@ class Publisher:
             TrainingError: What a save or an upload met; nothing then says success.
         """
         self._settle()
-        closing.close(self._job, self._output, self._learner, self._console)
+        self._log.close()
+        with self._console.stage("prove"):
+            step = closing.chosen_step(self._job, self._output)
+            closing.publish(self._job, self._output, step)
+            closing.drop_unwanted(self._job, self._output, self._store, step)
+        with self._console.stage("report"):
+            closing.note_facts(self._job, self._output, self._began)
+            write_report(self._output)
         with self._console.stage("upload"):
-            self._uploads.wait()
-            closing.upload(self._job, self._output, self._store)
+            closing.upload(self._job, self._output, self._store, self._uploads)
 
     def _snapshot(self, step: int) -> Snapshot:
         return Snapshot(step, self._learner.adapter(), self._learner.word(), self._learner.optimizer.state())
@@ -131,23 +146,21 @@ class Publisher:
         files = self._exports(snapshot) if exports else []
         self._job.claim.verify(self._store)
         state = self._states.save(snapshot.step, lambda folder: self._write_state(snapshot, folder))
-        settings = [
-            self._output / "cfg.yaml",
-            *(self._output / name for name in LOGS if name != history.FILE),
-            *(self._output / "tblog").iterdir(),
-        ]
+        settings = [self._output / cfg.FILE, self._output / "train.log", *(self._output / "tblog").iterdir()]
         for file in [*files, *settings]:
             self._uploads.submit(file, file.relative_to(self._output).as_posix())
-        self._states.upload(state, self._uploads)
-        self._states.prune_remote(self._store)
+        self._states.upload(state, self._uploads, and_then=lambda: self._states.prune_remote(self._store))
 
     def _exports(self, snapshot: Snapshot) -> list[Path]:
         folder, name, step = self._output / "ckpts", self._job.run.spec.character.name, snapshot.step
-        facts = training_facts(self._job, snapshot.step)
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = training_facts(self._job, step, datetime.now(UTC))
         written = [*hcp.write(snapshot.adapter, folder, step), webui.write(snapshot.adapter, folder / f"lora-{step}.safetensors", facts)]
         embedding.save_pt(snapshot.word, folder / f"{name}-{step}.pt", step=step)
         written.append(folder / f"{name}-{step}.pt")
-        proof.prove(folder, step, snapshot.adapter, snapshot.word)
+        proof.prove_hcp(folder, step, snapshot.adapter)
+        proof.prove_webui(folder / f"lora-{step}.safetensors", snapshot.adapter)
+        proof.prove_word(folder / f"{name}-{step}.pt", snapshot.word)
         return written
 
     def _write_state(self, snapshot: Snapshot, folder: Path) -> None:
@@ -170,8 +183,7 @@ class Publisher:
             shutil.copyfile(workspace.states / f"step-{done:06d}" / name, self._output / name)
 
     def _write_settings(self) -> None:
-        text = yaml.safe_dump(self._job.run.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
-        (self._output / "cfg.yaml").write_text(text, encoding="utf-8")
+        (self._output / cfg.FILE).write_text(cfg.text(self._job.run), encoding="utf-8")
 
 
 def _steps_per_epoch(job: Job) -> int:

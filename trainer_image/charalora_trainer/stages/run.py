@@ -68,7 +68,8 @@ def run_job(run: CharacterLora, workspace: Path | None, processes: int, console:
     ours = claim(output, run.metadata.name, identity)
     if ours.attempt > 1:
         _mirror(output, place, identity, console)
-    Job(run, plan, dataset, base_model, preview_model, ours, processes).write(place.job)
+    warnings = tuple(finding.text for finding in report.findings)
+    Job(run, plan, dataset, base_model, preview_model, warnings, ours, processes).write(place.job)
     launch(Job.read(place.job), place, console)
     finished = manifest.find(output)
     return JobResult(output.uri, len(finished.files) if finished else 0, place.output / "report.html", already_done=False)

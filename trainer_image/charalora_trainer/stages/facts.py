@@ -1,0 +1,52 @@
+"""What the files of a training tell about it, gathered from the job."""
+
+from collections import Counter
+from datetime import datetime
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from charalora_trainer.data import captions
+from charalora_trainer.export.metadata import BaseModelFacts, BucketFacts, DatasetFacts, TrainingFacts
+from charalora_trainer.job import Job
+from charalora_trainer.optimizer import effective_rates
+
+
+def training_facts(job: Job, step: int, saved: datetime) -> TrainingFacts:
+    """For the metadata of the LoRA that holds `step`, saved at that moment."""
+    spec = job.run.spec
+    training = spec.training
+    return TrainingFacts(
+        name=spec.character.name,
+        step=step,
+        steps=training.steps,
+        seed=training.seed,
+        rates=effective_rates(training, job.processes)._asdict(),
+        batch=training.batch_size,
+        total_batch=training.batch_size * job.processes * training.gradient_accumulation,
+        base_model=BaseModelFacts(_last_part(spec.base_model.uri), None, spec.base_model.prediction.value, training.clip_skip),
+        dataset=_dataset_facts(job),
+        started=datetime.fromisoformat(job.claim.since),
+        saved=saved,
+        strength=spec.preview.lora_scale,
+        options={
+            "mixed_precision": training.precision.value,
+            "noise_offset": f"{training.loss.noise_offset:g}",
+            "min_snr_gamma": "None" if training.loss.min_snr_gamma is None else f"{training.loss.min_snr_gamma:g}",
+            "lr_scheduler": training.learning_rate.schedule.value,
+            "lr_warmup_steps": str(training.learning_rate.warmup_steps),
+            "optimizer": "torch.optim.adamw.AdamW",
+            "max_grad_norm": f"{training.optimizer.max_grad_norm:g}",
+            "gradient_accumulation_steps": str(training.gradient_accumulation),
+        },
+    )
+
+
+def _dataset_facts(job: Job) -> DatasetFacts:
+    tags = Counter(tag for pair in job.plan.pairs for tag in captions.parse(pair.caption))
+    buckets = tuple(BucketFacts(bucket.width, bucket.height, len(bucket.members)) for bucket in job.plan.buckets)
+    return DatasetFacts(_last_part(job.run.spec.dataset.uri), len(job.plan.pairs), buckets, dict(tags))
+
+
+def _last_part(uri: str) -> str:
+    """A name for people: the last part of a uri's path, never a whole path of somebody's machine."""
+    return PurePosixPath(urlsplit(uri).path).name or urlsplit(uri).netloc

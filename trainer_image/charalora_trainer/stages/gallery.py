@@ -1,0 +1,67 @@
+"""Pictures of a training in progress: the same prompts and seeds at every save, so that what changes is the training."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from charalora_trainer.console import Console
+from charalora_trainer.job import Job
+from charalora_trainer.learner import DTYPES, Learner
+from charalora_trainer.model.load import DiffusionModels, load_models
+from charalora_trainer.model.lora import apply_adapter, set_strength
+from charalora_trainer.stages.picture_files import Sources, save_picture
+from charalora_trainer.stages.preview import generate
+from charalora_trainer.stages.recipe import Recipe
+
+
+class Gallery:
+    """Makes the pictures of `spec.preview`.
+
+    With a base model of its own the LoRA is put into that one; it is loaded at the first save and kept, because each save needs it.
+    """
+
+    def __init__(self, job: Job, learner: Learner, folder: Path, console: Console) -> None:
+        self._job = job
+        self._learner = learner
+        self._folder = folder
+        self._console = console
+        self._recipe = Recipe.of(job.run.spec.preview, job.run.spec.character.name)
+        self._other: DiffusionModels | None = None
+
+    def make(self, step: int) -> list[Path]:
+        """The pictures of one step and the files beside them; none again where an earlier attempt has made them."""
+        folder = self._folder / str(step)
+        if len(list(folder.glob("*.png"))) >= self._recipe.pictures:
+            return []
+        shutil.rmtree(folder, ignore_errors=True)  # what an interrupted attempt left of these pictures
+        made: list[Path] = []
+        with self._console.stage("preview", total=self._recipe.denoising_steps) as progress, self._models() as models:
+            for picture in generate(models, [self._learner.word()], self._recipe, self._job.run.spec.training.clip_skip, progress.advance):
+                made.extend(save_picture(picture, folder))
+        return made
+
+    @contextmanager
+    def _models(self) -> Iterator[DiffusionModels]:
+        """The models that the pictures are made with, at the strength that the recipe asks for."""
+        if self._job.preview_model is not None:
+            yield self._separate(self._job.preview_model)
+            return
+        models = self._learner.models
+        self._learner.training(active=False)
+        set_strength(models, self._recipe.lora_scale)
+        try:
+            yield models
+        finally:
+            set_strength(models, 1.0)
+            self._learner.training(active=True)
+
+    def _separate(self, path: Path) -> DiffusionModels:
+        """The preview's own base model with what was learned up to now."""
+        if self._other is None:
+            self._other = load_models(path, self._job.run.spec.base_model.prediction)
+        device: torch.device = self._learner.flat.master.device
+        apply_adapter(self._other, self._learner.adapter(), self._recipe.lora_scale)
+        return self._other.to(device, DTYPES[self._learner.spec.training.precision])
