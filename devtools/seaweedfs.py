@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -72,9 +73,11 @@ def start(folder: Path, tls: tuple[Path, Path] | None = None) -> SeaweedFS:
             process=_launch(folder, ports, tls),
             ports=ports,
         )
-        if _ready(service):
-            return service
-        stop(service)
+        with ExitStack() as undo:
+            undo.callback(stop, service)
+            if _ready(service):
+                undo.pop_all()
+                return service
     raise RuntimeError(f"SeaweedFS did not come up; see {folder / 'weed.log'}.")
 
 
@@ -157,6 +160,9 @@ def _ready(service: SeaweedFS) -> bool:
     until = time.monotonic() + READY_SECONDS
     while service.process.poll() is None and time.monotonic() < until:
         bucket = f"ready-{uuid.uuid4().hex}"
+        if not _has_room(service):  # an upload that comes earlier is held back for seconds
+            time.sleep(0.05)
+            continue
         try:
             s3.create_bucket(Bucket=bucket)
             s3.put_object(Bucket=bucket, Key="ready", Body=b"1")
@@ -166,6 +172,15 @@ def _ready(service: SeaweedFS) -> bool:
         else:
             return True
     return False
+
+
+def _has_room(service: SeaweedFS) -> bool:
+    """Whether the master knows of a volume server."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{service.ports[0]}/dir/status", timeout=5) as answer:
+            return bool(json.load(answer)["Topology"]["DataCenters"])
+    except (OSError, ValueError):
+        return False
 
 
 def main() -> None:
