@@ -30,9 +30,9 @@ def render_reference() -> str:
         "# Reference: the resource `CharacterLora`",
         NOTE,
         "",
-        "`apiVersion: charalora.dev/v1alpha1`, `kind: CharacterLora`, short name `clora`. Fields without a default are required.",
-        "Numbers that need not be whole are written in quotes, as everywhere in Kubernetes. A part whose heading says *fixed* cannot",
-        "change once the resource exists: make a new one.",
+        "`apiVersion: charalora.dev/v1alpha1`, `kind: CharacterLora`, short name `clora`. A field that is null or left out has its",
+        "default. Numbers that need not be whole are written in quotes, as everywhere in Kubernetes. A part whose heading says *fixed*",
+        "cannot change once the resource exists: make a new one.",
         "",
         *_tables("spec", schema["properties"]["spec"]),
         "# What the operator writes: `status`",
@@ -57,10 +57,12 @@ def _tables(path: str, part: dict[str, Any]) -> Iterator[str]:
     yield ""
     leaves = {name: node for name, node in part["properties"].items() if not _part_below(node)}
     if leaves:
-        yield "| Field | Type | Default | Limits | What it is |"
-        yield "|---|---|---|---|---|"
+        asked = path.startswith("spec")
+        yield _line("Field", "Type", *(("Default", "Limits") if asked else ()), "What it is")
+        yield _line(*["---"] * (5 if asked else 3))
         for name, node in leaves.items():
-            yield _row(name, node, part)
+            limits = (_default(name, node, part), "; ".join(_limits(name, node, part))) if asked else ()
+            yield _line(f"`{name}`", _type(node), *limits, node["description"])
         yield ""
     for name, node in part["properties"].items():
         if below := _part_below(node):
@@ -74,55 +76,48 @@ def _part_below(node: dict[str, Any]) -> dict[str, Any] | None:
     return {**inner, "description": node.get("description", "")}
 
 
-def _row(name: str, node: dict[str, Any], part: dict[str, Any]) -> str:
-    across = [rule["message"] for rule in part.get(CEL_RULES, []) if rule.get("fieldPath") == f".{name}"]
-    cells = [f"`{name}`", _type(node), _default(name, node, part), "; ".join([*_limits(node), *across]), node.get("description", "")]
+def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _type(node: dict[str, Any]) -> str:
     if "enum" in node:
-        kind = ", ".join(f"`{value}`" if value else "empty" for value in node["enum"])
-    elif node["type"] == "array":
-        kind = f"list of {_type(node['items'])}"
-    elif node["type"] == "object":
-        kind = "mapping of text"
-    elif node.get("format") == "date-time":
-        kind = "time"
-    else:
-        kind = {"integer": "whole number", "boolean": "true or false", "string": "number in quotes" if "pattern" in node else "text"}[
-            node["type"]
-        ]
-    return kind + (" or null" if node.get("nullable") else "")
+        return ", ".join(f"`{value}`" if value else "empty" for value in node["enum"])
+    if node["type"] == "array":
+        return f"list of {_type(node['items'])}"
+    if node.get("format") == "date-time":
+        return "time"
+    if "pattern" in node:
+        return "number in quotes"
+    return {"integer": "whole number", "boolean": "true or false", "string": "text", "object": "mapping of text"}[str(node["type"])]
 
 
 def _default(name: str, node: dict[str, Any], part: dict[str, Any]) -> str:
     if "default" in node:
         return f"`{json.dumps(node['default'], ensure_ascii=False)}`"
-    if name in part.get("required", []):
-        return "required"
-    return "null" if node.get("nullable") else ""
+    return "required" if name in part.get("required", []) else "null"
 
 
-def _limits(node: dict[str, Any]) -> Iterator[str]:
+def _limits(name: str, node: dict[str, Any], part: dict[str, Any]) -> Iterator[str]:
     if "minimum" in node and "maximum" in node:
         yield f"{node['minimum']} to {node['maximum']}"
-    elif "minimum" in node:
-        yield f"at least {node['minimum']}"
     if "pattern" not in node and "maxLength" in node:
         yield f"at most {node['maxLength']} characters"
     if "maxItems" in node or "maxProperties" in node:
         yield f"at most {node.get('maxItems', node.get('maxProperties'))} entries"
     for rule in node.get(CEL_RULES, []):
         yield rule["message"]
+    for rule in part.get(CEL_RULES, []):
+        if rule.get("fieldPath") == f".{name}":
+            yield rule["message"]
 
 
 def _outcomes() -> Iterator[str]:
-    yield "| Reason | Exit code | Again? | Meaning |"
-    yield "|---|---|---|---|"
+    yield _line("Reason", "Exit code", "Again?", "Meaning")
+    yield _line(*["---"] * 4)
     for outcome in Outcome:
         code = "" if outcome.exit_code is None else str(outcome.exit_code)
-        yield f"| `{outcome.reason}` | {code} | {outcome.retry.value} | {outcome.meaning} |"
+        yield _line(f"`{outcome.reason}`", code, outcome.retry.value, outcome.meaning)
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """Prints the CustomResourceDefinition from the models, so that the API server refuses what the trainer would.
 
-pydantic prints JSON Schema; Kubernetes takes the subset that its documentation calls structural: every node typed, no references,
-`nullable` instead of a null type. Rules between fields are there as CEL already (charalora_spec.parts).
+pydantic prints JSON Schema; Kubernetes takes the subset that its documentation calls structural: every node typed, no references, no
+alternatives. Rules between fields are there as CEL already (charalora_spec.parts). No field is `nullable`: the API server then drops a null
+before it compares, so that `width: null` and no width are one and the same to the rule that nothing may change.
 """
 
 import json
@@ -39,6 +40,8 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sch
     node = {key: value for key, value in merged.items() if key not in _DROPPED}
     if "const" in merged:
         node["enum"] = [merged["const"]]
+    if "default" in node:
+        node["default"] = _without_nulls(node["default"])
     if node.get("default", ...) is None:
         del node["default"]
     if "properties" in node:
@@ -56,10 +59,13 @@ def _merged(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema
     if reference := schema.get("$ref"):
         inner = _merged(definitions[reference.removeprefix("#/$defs/")], definitions)
     elif alternatives := schema.get("anyOf"):
-        value, null = alternatives
-        inner = _merged(value, definitions) | ({"nullable": True} if null == {"type": "null"} else {})
+        inner = _merged(next(value for value in alternatives if value != {"type": "null"}), definitions)
     rules = [*inner.get(CEL_RULES, []), *schema.get(CEL_RULES, [])]
     return {**inner, **schema, **({CEL_RULES: rules} if rules else {})}
+
+
+def _without_nulls(value: Any) -> Any:
+    return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None} if isinstance(value, dict) else value
 
 
 def _observed(node: Schema) -> Schema:

@@ -4,11 +4,11 @@ pydantic enforces a rule where a file is read; the CRD prints the same rule as C
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -86,11 +86,18 @@ def _print_rules(schema: dict[str, Any], part: type["Part"]) -> None:
 class Part(BaseModel):
     """A piece of the resource: frozen, closed, snake_case in Python and camelCase on the wire."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_default=True, json_schema_extra=_print_rules, use_enum_values=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_default=True, json_schema_extra=_print_rules)
 
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, data: Any) -> Any:
+        """A field that is null has its default, as the API server has it."""
+        if not isinstance(data, Mapping):
+            return data
+        known = {field.alias for field in cls.model_fields.values()}
+        return {name: value for name, value in data.items() if value is not None or name not in known}
 
     @field_validator("*", mode="after")
     @classmethod

@@ -112,9 +112,8 @@ def _choice(detail: ErrorDetails) -> str:
     return f"must be {', '.join(named[:-1])} or {named[-1]}" + (f"; did you mean {near[0]}?" if near else "; choose one of them")
 
 
-def _typed(sentence: str) -> Callable[[ErrorDetails], str]:
-    """The sentence for a value of the wrong type, unless there is no value at all."""
-    return lambda detail: "must not be null; leave the field out to get its default" if detail["input"] is None else sentence
+def _always(sentence: str) -> Callable[[ErrorDetails], str]:
+    return lambda _: sentence
 
 
 _SENTENCES: dict[str, Callable[[ErrorDetails], str]] = {
@@ -123,15 +122,15 @@ _SENTENCES: dict[str, Callable[[ErrorDetails], str]] = {
     "enum": _choice,
     "literal_error": _choice,
     "value_error": lambda detail: str(detail["ctx"]["error"]),
-    "int_type": _typed("must be a whole number; write it without quotes and without a point"),
-    "bool_type": _typed("must be true or false; write it without quotes"),
-    "string_type": _typed("must be text; write it in quotes"),
-    "tuple_type": _typed("must be a list; write [a, b] or one '- ' line for each entry"),
-    "model_type": _typed("must have fields of its own; write {name: value, …} or indented lines"),
-    "dict_type": _typed("must be a mapping; write {name: value, …}"),
+    "int_type": _always("must be a whole number; write it without quotes and without a point"),
+    "bool_type": _always("must be true or false; write it without quotes"),
+    "string_type": _always("must be text; write it in quotes"),
+    "tuple_type": _always("must be a list; write [a, b] or one '- ' line for each entry"),
+    "model_type": _always("must have fields of its own; write {name: value, …} or indented lines"),
+    "dict_type": _always("must be a mapping; write {name: value, …}"),
     "greater_than_equal": lambda detail: f"is {detail['input']} but must be at least {detail['ctx']['ge']}",
     "less_than_equal": lambda detail: f"is {detail['input']} but must be at most {detail['ctx']['le']}",
-    "string_too_short": lambda _: "must not be empty; write something",
+    "string_too_short": _always("must not be empty; write something"),
     "string_too_long": lambda detail: f"is {len(detail['input'])} characters long; shorten it to at most {detail['ctx']['max_length']}",
     "too_long": lambda detail: f"has too many entries; keep at most {detail['ctx']['max_length']}",
 }

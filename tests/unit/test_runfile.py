@@ -102,7 +102,7 @@ def test_a_single_problem_is_one_line(tmp_path: Path) -> None:
         ("training: {learningRate: {unet: 0.1}}", 'spec.training.learningRate.unet: must be a number in quotes, such as "0.1" or "1e-4"'),
         ("resources: {cpu: 8}", "spec.resources.cpu: must be text; write it in quotes"),
         ("resources: {gpus: '2'}", "spec.resources.gpus: must be a whole number; write it without quotes and without a point"),
-        ("training: {steps: null}", "spec.training.steps: must not be null; leave the field out to get its default"),
+        ("output: null", "spec.output: is missing; add it: Where the files go."),
         ("run: {suspend: 'no'}", "spec.run.suspend: must be true or false; write it without quotes"),
         ("preview: {prompts: a girl}", "spec.preview.prompts: must be a list; write [a, b] or one '- ' line for each entry"),
         ("preview: {prompts: [a, 3]}", "spec.preview.prompts[1]: must be text; write it in quotes"),
@@ -118,7 +118,9 @@ def test_a_single_problem_is_one_line(tmp_path: Path) -> None:
 )
 def test_a_problem_says_what_to_do(tmp_path: Path, line: str, advice: str) -> None:
     """The usual mistakes, and what is said about each."""
-    assert advice in refused(written(tmp_path, resource(f"{GOOD_SPEC}  {line}\n")))
+    name = line.split(":", maxsplit=1)[0]
+    others = "\n".join(other for other in GOOD_SPEC.splitlines() if not other.startswith(f"  {name}:"))
+    assert advice in refused(written(tmp_path, resource(f"{others}\n  {line}\n")))
 
 
 def test_a_missing_field_is_described(tmp_path: Path) -> None:

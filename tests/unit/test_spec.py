@@ -107,7 +107,7 @@ def test_numbers_in_quotes_are_numbers_in_python() -> None:
     assert 1e-4 == character_lora().spec.training.learning_rate.unet
 
 
-@pytest.mark.parametrize("written", [0.1, 1, None, "", "fast", "-1", "1e999", "nan", "inf", "0x1", " 1", "1\n", "1,5", "1_0", ".5"])
+@pytest.mark.parametrize("written", [0.1, 1, "", "fast", "-1", "1e999", "nan", "inf", "0x1", " 1", "1\n", "1,5", "1_0", ".5"])
 def test_what_is_not_a_plain_number_in_quotes_is_refused(written: Any) -> None:
     """Kubernetes would refuse a bare number, and a number that is not finite would ruin a training late."""
     wire = character_lora_wire()
@@ -115,6 +115,19 @@ def test_what_is_not_a_plain_number_in_quotes_is_refused(written: Any) -> None:
 
     with pytest.raises(ValidationError, match="in quotes"):
         CharacterLora.model_validate(wire)
+
+
+def test_null_means_left_out() -> None:
+    """The API server drops a null before it fills in defaults; the same file must mean the same without a cluster."""
+    wire = character_lora_wire(training__steps=None, preview__prompts=None, storage=None, dataset__width=None)
+
+    assert character_lora() == CharacterLora.model_validate(wire)
+
+
+def test_a_misspelt_field_is_refused_even_when_it_is_empty() -> None:
+    """A field without a value is null in YAML."""
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        character_lora(training__stepz=None)
 
 
 @pytest.mark.parametrize("field", ["training__steps", "preview__seed", "resources__gpus"])
