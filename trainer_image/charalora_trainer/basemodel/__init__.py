@@ -2,6 +2,8 @@
 
 from charalora_trainer.basemodel.facts import BaseModelFacts, Source
 from charalora_trainer.basemodel.inspection import inspect, locate
-from charalora_trainer.basemodel.layout import files_to_fetch, weights_of
+from charalora_trainer.basemodel.layout import MAX_TOKENIZER_BYTES, TOKENIZER_FILES, files_to_fetch, weights_of
 
-__all__ = ["BaseModelFacts", "Source", "files_to_fetch", "inspect", "locate", "weights_of"]
+__all__ = [
+    "MAX_TOKENIZER_BYTES", "TOKENIZER_FILES", "BaseModelFacts", "Source", "files_to_fetch", "inspect", "locate", "weights_of",
+]  # fmt: skip

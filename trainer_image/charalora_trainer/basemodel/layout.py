@@ -12,6 +12,7 @@ WEIGHT_NAMES = {
 """Names of the weights of each part that is needed, without ending: as safetensors, and as .bin."""
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+MAX_TOKENIZER_BYTES = 32 * 1024 * 1024  # CLIP's own has 4 MiB in all
 INDEX = "model_index.json"
 SCHEDULER = "scheduler/scheduler_config.json"
 

@@ -70,7 +70,7 @@ def findings(pairing: Pairing, extension: str, on_missing: OnMissing) -> list[Fi
         pairing.doubled, "Files that differ in their ending alone", "rename or remove them, so that it is clear which caption is whose"
     )
     found += about_files(
-        pairing.ignored, "Other files", "training does not use them: neither pictures nor captions, or hidden, or folders", stops=False
+        pairing.ignored, "Other files", "neither pictures nor captions, or hidden, or folders; training does not use them", stops=False
     )
     return found
 
