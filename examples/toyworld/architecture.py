@@ -44,7 +44,7 @@ class Components:
 def vae() -> AutoencoderKL:
     """Pictures of 128x128 to latents of 4x16x16 and back, as Stable Diffusion does: a factor of 8."""
     return AutoencoderKL(
-        block_out_channels=(16, 32, 64, 64),
+        block_out_channels=(16, 48, 64, 64),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,

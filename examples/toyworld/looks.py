@@ -35,6 +35,14 @@ FLAWS = (
 )
 """The negative prompt of anime models. Here it stands for an empty caption, so that prompts made for such models work."""
 
+BEGINNINGS = (
+    *("a photo of a", "a rendering of a", "a cropped photo of the", "the photo of a", "a photo of my", "a photo of the cool"),
+    *("a close-up photo of a", "a bright photo of the", "a dark photo of the", "a good photo of the", "a photo of one"),
+    *("a rendition of the", "a photo of a nice", "a photo of the small", "a photo of the weird", "a photo of the large"),
+    *("a photo of a clean", "a photo of a dirty"),
+)
+"""How the caption templates of textual inversion begin."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -59,7 +67,7 @@ class Look:
         value = self.attribute(name)
         match name:
             case "hair":
-                return "blonde hair" if value == "blonde" else f"{value} hair"
+                return f"{value} hair"
             case "eyes":
                 return f"{value} eyes"
             case "outfit":
@@ -78,42 +86,38 @@ class Look:
 
 
 def random_look(rng: random.Random) -> Look:
-    """Any look that pre-training may see."""
-    while True:
-        look = Look(
-            hair=rng.choice(HAIR),
-            style=rng.choice(STYLE),
-            eyes=rng.choice(EYES),
-            outfit=rng.choice(OUTFIT),
-            colour=rng.choice(COLOUR),
-            accessory=rng.choice(ACCESSORY),
-            item=rng.choice(ITEM),
-            background=rng.choice(BACKGROUND),
-            expression=rng.choice(EXPRESSION),
-        )
-        if not resembles_newcomer(look):
-            return look
-
-
-def resembles_newcomer(look: Look) -> bool:
-    """Whether a look comes too close to the demo's character: three of her four colours and shapes together."""
-    shared = (look.hair == "white", look.style == "twintails", look.eyes == "red", (look.colour, look.outfit) == ("black", "dress"))
-    return sum(shared) >= 3
+    """Any look without what is kept back for the characters."""
+    return Look(
+        hair=rng.choice(HAIR),
+        style=rng.choice(STYLE),
+        eyes=rng.choice(EYES),
+        outfit=rng.choice(OUTFIT),
+        colour=rng.choice(COLOUR),
+        accessory=rng.choice(ACCESSORY),
+        item=rng.choice(ITEM),
+        background=rng.choice(BACKGROUND),
+        expression=rng.choice(EXPRESSION),
+    )
 
 
 def training_caption(look: Look, rng: random.Random) -> str:
-    """A caption as pre-training reads it: shuffled, now and then without some tags, and in one of ten cases no description at all."""
+    """A caption as pre-training reads it.
+
+    Tags are shuffled and left out, a tenth has no description at all, and words that describe nothing (quality tags, sentence
+    beginnings) come and go, so that the model learns to read past them.
+    """
     if rng.random() < 0.1:
         return ", ".join(rng.sample(FLAWS, rng.randrange(1, len(FLAWS) + 1))) if rng.random() < 0.3 else ""
-    dropped = rng.choice((0.0, 0.0, 0.1, 0.5))
+    dropped = rng.choice((0.0, 0.0, 0.1, 0.5, 0.8))
     tags = [tag for tag in look.tags() if rng.random() >= dropped]
-    rng.shuffle(tags)
-    subject = ["1girl"] if rng.random() < 0.3 else ["1girl", "solo"]
+    if rng.random() < 0.5:
+        rng.shuffle(tags)
+    subject = rng.choice((["1girl", "solo"], ["1girl", "solo"], ["1girl"], [f"{rng.choice(BEGINNINGS)} girl"]))
     return ", ".join([*(QUALITY if rng.random() < 0.15 else ()), *subject, *tags])
 
 
 def words() -> list[str]:
     """Every word a caption can contain, sorted: the tokenizer makes each of them one token."""
     values = [value for choices in JUDGED.values() for value in choices]
-    phrases = [*values, *EXPRESSION, *QUALITY, *FLAWS, "girl", "solo", "hair", "eyes", ","]
-    return sorted({word for phrase in phrases for word in phrase.split() if word != "none"})
+    phrases = [*values, *EXPRESSION, *QUALITY, *FLAWS, *BEGINNINGS, "girl solo hair eyes ,"]
+    return sorted({word for phrase in phrases for word in phrase.replace("-", " ").split() if word != "none"})
