@@ -1,6 +1,7 @@
 """One run on this disk: where its files lie, and what its processes have to know."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,12 @@ class Workspace:
     def outcome(self) -> Path:
         """How a process that failed ended; the first one writes it."""
         return self.root / "outcome.json"
+
+
+def default_workspace(identity: str) -> Path:
+    """`$CHARALORA_CACHE/runs/<identity>`, by default below ~/.cache/charalora."""
+    cache = os.environ.get("CHARALORA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "charalora"
+    return Path(cache) / "runs" / identity
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A whole resource on this machine: fetch → check → train → files in the output prefix."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from charalora_spec.spec import CharacterLora
 from charalora_trainer.checkpoint import Checkpoints
 from charalora_trainer.console import Console
 from charalora_trainer.export import manifest
-from charalora_trainer.job import Job, Workspace
+from charalora_trainer.job import Job, Workspace, default_workspace
 from charalora_trainer.ownership import OWNER, claim, identity_of, refuse_foreign
 from charalora_trainer.stages.fetch import fetch_base_model, fetch_dataset
 from charalora_trainer.stages.launch import launch
@@ -73,12 +72,6 @@ def run_job(run: CharacterLora, workspace: Path | None, processes: int, console:
     launch(Job.read(place.job), place, console)
     finished = manifest.find(output)
     return JobResult(output.uri, len(finished.files) if finished else 0, place.output / "report.html", already_done=False)
-
-
-def default_workspace(identity: str) -> Path:
-    """`$CHARALORA_CACHE/runs/<identity>`, by default below ~/.cache/charalora."""
-    cache = os.environ.get("CHARALORA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "charalora"
-    return Path(cache) / "runs" / identity
 
 
 def _mirror(output: Store, place: Workspace, identity: str, console: Console) -> None:
