@@ -17,32 +17,40 @@ def output(tmp_path: Path) -> Store:
 
 def test_a_free_prefix_is_taken(output: Store) -> None:
     """The first start is attempt 1, and it may write."""
-    ours = claim(output, "surtr", "a")
+    ours = claim(output, "surtr", "a", "d1g3st")
     assert ours.attempt == 1
     ours.verify(output)
 
 
 def test_the_same_training_takes_its_own_prefix_again(output: Store) -> None:
     """A second start is the next attempt."""
-    claim(output, "surtr", "a")
-    assert claim(output, "surtr", "a").attempt == 2
+    claim(output, "surtr", "a", "d1g3st")
+    assert claim(output, "surtr", "a", "d1g3st").attempt == 2
 
 
 def test_another_training_is_refused_by_name(output: Store) -> None:
     """The message names who owns the prefix and what to do."""
-    claim(output, "surtr", "a")
+    claim(output, "surtr", "a", "d1g3st")
     with pytest.raises(TrainingError, match=r"belongs to surtr \(attempt 1 .*choose another output.uri") as refused:
-        claim(output, "hoshiguma", "b")
+        claim(output, "hoshiguma", "b", "d1g3st")
     assert refused.value.outcome is Outcome.OUTPUT_OCCUPIED
 
 
 def test_an_attempt_that_was_overtaken_may_not_write(output: Store) -> None:
     """A process that everybody thought dead finds the newer one's name."""
-    old = claim(output, "surtr", "a")
-    claim(output, "surtr", "a")
+    old = claim(output, "surtr", "a", "d1g3st")
+    claim(output, "surtr", "a", "d1g3st")
     with pytest.raises(TrainingError, match=r"taken over by surtr \(attempt 2 .* this was attempt 1") as refused:
         old.verify(output)
     assert refused.value.outcome is Outcome.OUTPUT_OCCUPIED
+
+
+def test_a_resume_on_other_pictures_is_refused(output: Store) -> None:
+    """Half a training on one data set and half on another would be nobody's result."""
+    claim(output, "surtr", "a", "d1g3st")
+    with pytest.raises(TrainingError, match="The data set changed") as refused:
+        claim(output, "surtr", "a", "0ther")
+    assert refused.value.outcome is Outcome.DATASET_CHANGED
 
 
 def test_files_without_an_owner_are_not_overwritten(output: Store) -> None:
@@ -62,7 +70,7 @@ def test_an_unreadable_owner_is_nobody_we_may_overwrite(output: Store) -> None:
     """A damaged run.json is refused, with what to do."""
     output.write(OWNER, b"{")
     with pytest.raises(TrainingError, match="delete that file"):
-        claim(output, "surtr", "a")
+        claim(output, "surtr", "a", "d1g3st")
 
 
 @pytest.mark.parametrize("same", [{"preview__num": 3}, {"run__retries": 7}, {"storage__endpoint": "http://127.0.0.1:9000"}, {"resources__cpu": "4"}])

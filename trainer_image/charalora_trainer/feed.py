@@ -52,8 +52,15 @@ class Feed:
     """
 
     def __init__(
-        self, spec: CharacterLoraSpec, plan: DatasetPlan, latents: Latents, tokenizer: PromptTokenizer, processes: Processes, *, timesteps: int
-    ) -> None:  # fmt: skip
+        self,
+        spec: CharacterLoraSpec,
+        plan: DatasetPlan,
+        latents: Latents,
+        tokenizer: PromptTokenizer,
+        processes: Processes,
+        *,
+        timesteps: int,
+    ) -> None:
         self._spec = spec
         self._plan = plan
         self._latents = latents

@@ -30,7 +30,7 @@ class Rates(NamedTuple):
 
 
 def effective_rates(training: Training, processes: int) -> Rates:
-    """The guide multiplies its rates with pictures per optimizer step: batch × processes × accumulation (facts: 4e-4, 4e-5, 1.2e-2 at 4 × 1)."""
+    """The guide multiplies its rates with the pictures of an optimizer step, batch × processes × accumulation: 4e-4, 4e-5, 1.2e-2 at 4."""
     rates = training.learning_rate
     factor = training.batch_size * processes * training.gradient_accumulation if rates.scale_with_batch else 1
     return Rates(unet=rates.unet * factor, text_encoder=rates.text_encoder * factor, embedding=rates.embedding * factor)

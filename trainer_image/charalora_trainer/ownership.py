@@ -28,6 +28,7 @@ class Claim:
         token: Random; tells two starts apart that took the prefix in the same moment.
         since: When it started, UTC.
         where: Its host, for messages.
+        dataset: Digest of the data set that it trains on.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Claim:
     token: str
     since: str
     where: str
+    dataset: str
 
     def verify(self, store: Store) -> None:
         """Make sure that the prefix is still ours, before anything in it is replaced.
@@ -93,21 +95,36 @@ def refuse_foreign(store: Store, identity: str) -> Claim | None:
     return owner
 
 
-def claim(store: Store, name: str, identity: str) -> Claim:
+def claim(store: Store, name: str, identity: str, dataset: str) -> Claim:
     """Take the output prefix for this start: free, or left by an earlier start of the same training.
 
     Raises:
-        TrainingError: `OutputOccupied` when another training's files lie there.
+        TrainingError: `OutputOccupied` when another training's files lie there, `DatasetChanged` when the earlier start saw other pictures.
     """
     owner = refuse_foreign(store, identity)
+    if owner is not None:
+        refuse_change(owner.dataset, dataset, f"{owner.text} saw another one")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    ours = Claim(name, identity, owner.attempt + 1 if owner else 1, uuid4().hex, since=now, where=socket.gethostname())
+    ours = Claim(name, identity, owner.attempt + 1 if owner else 1, uuid4().hex, now, socket.gethostname(), dataset)
     content = json.dumps(ours.to_json(), indent=1).encode()
     if owner is None and not store.create(OWNER, content):
-        return claim(store, name, identity)  # someone was faster: look again whose it is
+        return claim(store, name, identity, dataset)  # someone was faster: look again whose it is
     if owner is not None:
         store.write(OWNER, content)
     return ours
+
+
+def refuse_change(expected: str, found: str, who: str) -> None:
+    """Make sure that the data set is the one that was looked at before.
+
+    Raises:
+        TrainingError: `DatasetChanged`, with both digests.
+    """
+    if found != expected:
+        raise TrainingError(
+            Outcome.DATASET_CHANGED,
+            f"The data set changed: {who} ({expected[:12]}, now {found[:12]}); bring the old files back, or train to another output.uri.",
+        )
 
 
 def _owner(store: Store) -> Claim | None:

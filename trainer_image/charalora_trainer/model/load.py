@@ -53,7 +53,7 @@ def load_models(path: Path, prediction: Prediction) -> DiffusionModels:
     except (OSError, ValueError, RuntimeError) as error:
         raise TrainingError(
             Outcome.BASE_MODEL_INVALID,
-            f"The base model in {path} cannot be loaded ({_first_line(error)}); give a complete diffusers folder of a Stable Diffusion 1.x model.",
+            f"The base model in {path} cannot be loaded ({_first_line(error)}); give a complete diffusers folder of Stable Diffusion 1.x.",
         ) from error
     models = DiffusionModels(unet, text_encoder, vae, scheduler, load_tokenizer(path / "tokenizer"))
     for module in (unet, text_encoder, vae):

@@ -2,10 +2,9 @@
 
 import hashlib
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from charalora_spec.outcome import Outcome, TrainingError
-from charalora_spec.spec import BaseModelSource, CharacterLoraSpec, Storage
+from charalora_spec.spec import CharacterLoraSpec, Storage
 from charalora_trainer import basemodel
 from charalora_trainer.console import Console
 from charalora_trainer.job import Workspace
@@ -25,28 +24,15 @@ def fetch_dataset(spec: CharacterLoraSpec, workspace: Workspace, console: Consol
     return _staged(store, entries, workspace.dataset, console, "fetch data set")
 
 
-def fetch_base_model(source: BaseModelSource, storage: Storage, workspace: Workspace, console: Console) -> Path:
-    """A base model's folder or file, here: staged from a store, from the hub's cache, or where it stands on this machine.
-
-    Raises:
-        TrainingError: `BaseModelInvalid` when it is not there.
-    """
-    scheme = urlsplit(source.uri).scheme
-    if scheme == "hf":
-        return _from_hub(source.uri, console)
-    if scheme in {"", "file"}:
-        path = Path(urlsplit(source.uri).path or source.uri)
-        if not path.exists():
-            raise TrainingError(Outcome.BASE_MODEL_INVALID, f"There is no base model at {path}; correct baseModel.uri.")
-        return path
-    folder = workspace.models / hashlib.sha256(source.uri.encode()).hexdigest()[:16]
-    if source.uri.endswith((".safetensors", ".ckpt")):
-        prefix, name = source.uri.rsplit("/", 1)
-        store = open_store(prefix + "/", storage)
-        return _staged(store, [entry for entry in store.list() if entry.key == name], folder, console, "fetch base model") / name
-    store = open_store(source.uri, storage)
-    wanted = set(basemodel.files_to_fetch(store))
-    return _staged(store, [entry for entry in store.list() if entry.key in wanted], folder, console, "fetch base model")
+def fetch_base_model(uri: str, storage: Storage, workspace: Workspace, console: Console) -> Path:
+    """A base model's folder or file, here: staged from a store, from the hub's cache, or where it stands on this machine."""
+    if uri.startswith("hf://"):
+        return _from_hub(uri, console)
+    source = basemodel.locate(uri, storage)
+    wanted = {source.file} if source.file else set(basemodel.files_to_fetch(source.store))
+    entries = [entry for entry in source.store.list() if entry.key in wanted]
+    folder = _staged(source.store, entries, workspace.models / hashlib.sha256(uri.encode()).hexdigest()[:16], console, "fetch base model")
+    return folder / source.file if source.file else folder
 
 
 def _staged(store: Store, entries: list[Entry], folder: Path, console: Console, name: str) -> Path:

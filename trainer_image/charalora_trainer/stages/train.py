@@ -150,7 +150,7 @@ def _refuse_divergence(learner: Learner, step: int) -> None:
     if in_a_row >= NAN_STEPS_IN_A_ROW:
         raise TrainingError(
             Outcome.LOSS_DIVERGED,
-            f"The loss was not finite in {in_a_row} steps in a row, up to step {step}; lower training.learningRate or use precision bf16 or fp32.",
+            f"The loss was not finite in {in_a_row} steps in a row, up to step {step}; lower training.learningRate or use bf16 or fp32.",
         )
 
 
