@@ -16,7 +16,7 @@ from PIL import Image
 
 from builders import character_lora
 from charalora_spec.outcome import Outcome, TrainingError
-from charalora_spec.spec import Prediction, Preview
+from charalora_spec.spec import Prediction, Preview, effective_preview_prompts
 from charalora_trainer.model.load import DiffusionModels, load_models
 from charalora_trainer.model.lora import add_lora, set_strength
 from charalora_trainer.model.text import splice
@@ -270,7 +270,8 @@ def test_the_guides_defaults() -> None:
 
 
 def test_a_resource_without_prompts_shows_its_character() -> None:
-    """One neutral prompt with the trigger word; the resource's own prompts win."""
+    """One neutral prompt with the trigger word, the one that the check reads; the resource's own prompts win."""
+    assert effective_preview_prompts(character_lora().spec) == Recipe.of(Preview(), "surtr_arknights").prompts
     assert (neutral_prompt("surtr_arknights"),) == Recipe.of(Preview(), "surtr_arknights").prompts
     assert ("sword",) == Recipe.of(Preview(prompts=("sword",)), "surtr_arknights").prompts
     assert 0 == Recipe.of(Preview(), "surtr_arknights").seed

@@ -87,8 +87,8 @@ class Picture:
 
 
 def neutral_prompt(word: str) -> str:
-    """A prompt that is fit for everyone and shows the character."""
-    return f"masterpiece, best quality, solo, {{{word}:1.2}}"
+    """The prompt that `effective_preview_prompts` gives a resource without prompts, for commands that have no resource."""
+    return f"masterpiece, best quality, 1girl, solo, {{{word}:1.2}}"
 
 
 def drawn_seed() -> int:
