@@ -99,7 +99,7 @@ class Feed:
         latents = self._latents.take([(item.pair, item.flipped) for item in items])
         device = latents.device
         noise, timesteps = zip(*(self._draw(item, latents.shape[1:]) for item in items), strict=True)
-        ids = torch.tensor([self._tokenizer.encode(self._caption(item, plain=plain), self._plan.chunks).ids for item in items])
+        ids = torch.tensor([self._tokenizer.encode_caption(self._caption(item, plain=plain), self._plan.chunks).ids for item in items])
         noisy = NoisyBatch(latents, torch.stack(noise).to(device, non_blocking=True), torch.stack(timesteps).to(device, non_blocking=True))
         return noisy, TextBatch(ids.to(device, non_blocking=True))
 

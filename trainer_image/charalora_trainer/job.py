@@ -1,10 +1,12 @@
 """One run on this disk: where its files lie, and what its processes have to know."""
 
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import CharacterLora
 from charalora_trainer.data.dataset import DatasetPlan
 from charalora_trainer.ownership import Claim
@@ -111,3 +113,22 @@ class Job:
             claim=Claim.from_json(content["claim"]),
             processes=content["processes"],
         )
+
+
+def note_outcome(workspace: Workspace, error: TrainingError) -> None:
+    """Leave a failure for the process that started this one; of several only the first counts."""
+    try:
+        with workspace.outcome.open("x") as file:
+            json.dump({"reason": error.outcome.reason, "message": error.message}, file)
+    except FileExistsError:
+        logging.getLogger(__name__).debug("Another process failed first")
+
+
+def noted_outcome(workspace: Workspace) -> TrainingError | None:
+    """The failure that a process left, if one did."""
+    try:
+        noted = json.loads(workspace.outcome.read_text())
+    except FileNotFoundError:
+        return None
+    outcome = next(outcome for outcome in Outcome if outcome.reason == noted["reason"])
+    return TrainingError(outcome, noted["message"])

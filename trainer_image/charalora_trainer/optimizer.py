@@ -142,7 +142,7 @@ class Optimizer:
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradients of one micro batch."""
-        (loss * self.scale if self._dynamic_scale else loss).backward()
+        torch.autograd.backward(loss * self.scale if self._dynamic_scale else loss)
         self._flat.collect()
 
     def step(self, step: int) -> None:

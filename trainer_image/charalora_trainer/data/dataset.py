@@ -124,7 +124,12 @@ def read_dataset(folder: Path, dataset: Dataset, character: Character, tokenizer
         return None, found
     most = max(tokens.values())
     buckets = sizing.plan([(pair.width, pair.height) for pair in kept], dataset)
-    return DatasetPlan(tuple(kept), buckets, digest(kept), -(-most // CHUNK), most), found
+    return DatasetPlan(tuple(kept), buckets, digest(kept), _chunks(most, character.vectors), most), found
+
+
+def _chunks(tokens: int, vectors: int) -> int:
+    """Chunks that hold a text of so many positions, wherever the word stands: its vectors are never split, so a chunk may end early."""
+    return 1 if tokens <= CHUNK else min(MAX_CHUNKS, -(-(tokens + vectors - 1) // CHUNK))
 
 
 def digest(pairs: Sequence[Pair]) -> str:

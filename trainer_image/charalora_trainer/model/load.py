@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import diffusers.utils.logging
 import torch
+import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer
 from transformers import CLIPTextModel
@@ -45,6 +47,7 @@ def load_models(path: Path, prediction: Prediction) -> DiffusionModels:
     Raises:
         TrainingError: `BaseModelInvalid` when a part is missing, damaged or needs code to load.
     """
+    _quiet_libraries()
     try:
         unet = UNet2DConditionModel.from_pretrained(path, **_weights(path, "unet"))
         text_encoder = CLIPTextModel.from_pretrained(path, **_weights(path, "text_encoder"))
@@ -65,7 +68,15 @@ def _weights(folder: Path, part: str) -> dict[str, object]:
     """Arguments for `from_pretrained`: the plain weights, or the fp16 variant where only that stands."""
     files = [file.name for file in (folder / part).glob("*") if file.suffix in {".safetensors", ".bin"}]
     variant = "fp16" if files and all(".fp16." in name for name in files) else None
-    return {"subfolder": part, "variant": variant, "torch_dtype": torch.float32, "local_files_only": True}
+    return {"subfolder": part, "variant": variant, "dtype": torch.float32, "local_files_only": True}
+
+
+def _quiet_libraries() -> None:
+    """Their progress bars and notes about optional packages tell a user of this program nothing; their errors are raised anyway."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,12 +1,14 @@
 """The end of a training: what is published, the proof in another program, the report, and the manifest last."""
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from platform import platform, python_version
 
 import torch
+import yaml
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import Keep
@@ -17,7 +19,6 @@ from charalora_trainer.export.model_card import Sample
 from charalora_trainer.job import Job
 from charalora_trainer.optimizer import effective_rates
 from charalora_trainer.stages.facts import training_facts
-from charalora_trainer.stages.recipe import Recipe
 from charalora_trainer.stages.report import EffectiveRates, RunFacts
 from charalora_trainer.stages.report_sources import dataset_summary, write_facts
 from charalora_trainer.storage import Store
@@ -43,16 +44,22 @@ def publish(job: Job, output: Path, step: int) -> None:
         TrainingError: `ExportInvalid` when a file is not what was trained.
     """
     adapter, word = read_step(output, job.run.spec.character.name, step)
-    recipe = Recipe.of(job.run.spec.preview, word.name)
-    pictures = sorted((output / "previews" / str(step)).glob("*.png"))
-    samples = tuple(Sample(path, prompt, recipe.seed or 0) for path, prompt in zip(pictures, recipe.prompts, strict=False))
+    samples = tuple(_samples(output / "previews" / str(step)))
     facts = training_facts(job, step, datetime.now(UTC))
-    civitai.write(civitai.Bundle(adapter, word, facts, samples, recipe.negative_prompt), output / "civitai")
+    civitai.write(civitai.Bundle(adapter, word, facts, samples, job.run.spec.preview.negative_prompt), output / "civitai")
     lora, words = output / "civitai" / f"{word.name}.safetensors", output / "civitai" / f"{word.name}.pt"
     proof.prove_peft(peft.write(adapter, output / "diffusers"), adapter)
     if job.base_model.is_dir():
         precision = torch.float16 if webui.survives(adapter, torch.float16) else torch.float32
         prove_in_diffusers(job.base_model, lora, adapter, {words: word}, precision)
+
+
+def _samples(folder: Path) -> Iterator[Sample]:
+    """The previews of a step with what the file beside each says, in the order they were made."""
+    numbered = sorted((int(path.name.split("-")[0]), path) for path in folder.glob("*.png"))
+    for _, path in numbered:
+        info = yaml.safe_load(path.with_name("-".join(path.name.split("-")[:2]) + "-info.yaml").read_text(encoding="utf-8"))
+        yield Sample(path, info["prompt"], info["seed"])
 
 
 def read_step(output: Path, name: str, step: int) -> tuple[Adapter, Word]:

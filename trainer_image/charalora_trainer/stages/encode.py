@@ -43,7 +43,9 @@ def encode(vae: AutoencoderKL, job: Job, cache: Path, processes: Processes, on_p
         on_picture()
     processes.barrier()
     device = next(vae.parameters()).device
-    tensors = [torch.stack([load_file(folder / f"{number}.safetensors")["latents"] for number in bucket.members]) for bucket in plan.buckets]
+    tensors = [
+        torch.stack([load_file(folder / f"{number}.safetensors")["latents"] for number in bucket.members]) for bucket in plan.buckets
+    ]
     rows = {number: (index, row) for index, bucket in enumerate(plan.buckets) for row, number in enumerate(bucket.members)}
     return Latents(tuple(tensor.to(device) for tensor in tensors), tuple(rows[number] for number in range(len(plan.pairs))))
 

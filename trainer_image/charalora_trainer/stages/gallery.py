@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from charalora_trainer.console import Console
 from charalora_trainer.job import Job
 from charalora_trainer.learner import DTYPES, Learner
 from charalora_trainer.model.load import DiffusionModels, load_models
 from charalora_trainer.model.lora import apply_adapter, set_strength
-from charalora_trainer.stages.picture_files import Sources, save_picture
+from charalora_trainer.stages.picture_files import save_picture
 from charalora_trainer.stages.preview import generate
 from charalora_trainer.stages.recipe import Recipe
 
@@ -62,6 +60,5 @@ class Gallery:
         """The preview's own base model with what was learned up to now."""
         if self._other is None:
             self._other = load_models(path, self._job.run.spec.base_model.prediction)
-        device: torch.device = self._learner.flat.master.device
         apply_adapter(self._other, self._learner.adapter(), self._recipe.lora_scale)
-        return self._other.to(device, DTYPES[self._learner.spec.training.precision])
+        return self._other.to(self._learner.flat.master.device, DTYPES[self._learner.spec.training.precision])

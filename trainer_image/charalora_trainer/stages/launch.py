@@ -4,11 +4,12 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.console import Console
-from charalora_trainer.job import Job, Workspace
+from charalora_trainer.job import Job, Workspace, noted_outcome
 
 WORKER = "charalora_trainer.worker"
 
@@ -27,8 +28,6 @@ def launch(job: Job, workspace: Workspace, console: Console) -> None:
         return
     workspace.outcome.unlink(missing_ok=True)
     failed = _accelerate(job.processes, workspace.root)
-    from charalora_trainer.worker import noted_outcome
-
     noted = noted_outcome(workspace)
     if noted is not None:
         raise noted
@@ -56,7 +55,7 @@ def _accelerate(processes: int, workspace: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> "contextlib._GeneratorContextManager[None]":
+def _signals_kept() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

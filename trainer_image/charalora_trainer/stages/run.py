@@ -37,9 +37,7 @@ class JobResult:
     already_done: bool
 
 
-def run_job(
-    run: CharacterLora, workspace: Path | None, processes: int, console: Console, expected_dataset: str | None = None
-) -> JobResult:
+def run_job(run: CharacterLora, workspace: Path | None, processes: int, console: Console, expected_dataset: str | None = None) -> JobResult:
     """Train one character; start it again after any interruption and it goes on where it was.
 
     Args:
@@ -84,8 +82,6 @@ def _mirror(output: Store, place: Workspace, identity: str, console: Console) ->
     """Bring what earlier attempts left in the output prefix here, so that the last attempt's files are complete."""
     with console.stage("fetch earlier attempt"):
         Checkpoints(place.states, identity).fetch_newest(output)
-        missing = [
-            entry for entry in output.list() if not entry.key.startswith("state/") and not (place.output / entry.key).exists()
-        ]
+        missing = [entry for entry in output.list() if not entry.key.startswith("state/") and not (place.output / entry.key).exists()]
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(lambda entry: output.download(entry.key, place.output / entry.key), missing))
