@@ -1,13 +1,16 @@
 """The connection to an S3 service, made for services other than AWS too."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.loaders import Loader, create_loader
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import AddressingStyle, Storage
@@ -58,6 +61,12 @@ def addressing(style: AddressingStyle, endpoint: str) -> Literal["path", "virtua
     return "path" if endpoint and not host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else "auto"
 
 
+@cache
+def _service_models() -> Loader:
+    """Botocore's descriptions of services: reading them is most of what a client costs, so it happens once a process."""
+    return create_loader()
+
+
 def s3_client(storage: Storage, environ: Mapping[str, str]) -> "S3Client":
     """A client for `storage`, with the credentials that botocore finds: environment, files, service account, instance.
 
@@ -87,14 +96,16 @@ def s3_client(storage: Storage, environ: Mapping[str, str]) -> "S3Client":
         response_checksum_validation="when_required",
         user_agent_extra="charalora",
     )
+    session = botocore.session.Session()  # boto3's shared one keeps the first credentials that it found
+    session.register_component("data_loader", _service_models())
     try:
-        # A session of its own: boto3's shared one is not safe to make clients from in several threads.
-        return boto3.session.Session().client(
+        return boto3.session.Session(botocore_session=session).client(
             "s3", endpoint_url=endpoint or None, region_name=storage.region, verify=ca_file or None, config=config
         )
     except ValueError as error:
         raise TrainingError(
-            Outcome.SPEC_INVALID, f"spec.storage.endpoint {endpoint} is no address; write it as https://host:port."
+            Outcome.SPEC_INVALID,
+            "The endpoint in spec.storage.endpoint, or in AWS_ENDPOINT_URL, is no address; write it as https://host:port.",
         ) from error
     except BotoCoreError as error:
         raise TrainingError(Outcome.STORAGE_ACCESS_DENIED, f"The AWS settings of this environment cannot be used: {error}.") from error
