@@ -1,8 +1,11 @@
-"""LoRA adapters for tests: Stable Diffusion 1.5's shapes without its weights, and a small one."""
+"""LoRA adapters for tests: Stable Diffusion 1.5's shapes without its weights, a small one, and what is told about a training."""
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -10,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from charalora_trainer.export.metadata import BaseModelFacts, BucketFacts, DatasetFacts, TrainingFacts
 from charalora_trainer.weights import Adapter, LoraModule
 
 UNET_TARGETS = re.compile(r".*\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))")
@@ -94,3 +98,22 @@ def same_modules(expected: object, actual: object) -> bool:
 def written(tensors: dict[str, Tensor], folder: Path) -> Path:
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / "given.safetensors")
     return folder / "given.safetensors"
+
+
+def training_facts(**changes: Any) -> TrainingFacts:
+    """The guide's training of Surtr, at its last step."""
+    buckets = (BucketFacts(512, 704, 24), BucketFacts(704, 512, 6))
+    facts = TrainingFacts(
+        name="surtr_arknights",
+        step=1000,
+        steps=1000,
+        seed=114514,
+        rates={"unet": 4e-4, "text_encoder": 4e-5, "embedding": 1.2e-2},
+        batch=4,
+        total_batch=4,
+        base_model=BaseModelFacts("animefull-latest"),
+        dataset=DatasetFacts("surtr_dataset", 30, buckets, {"1girl": 30, "solo": 28, "horns": 30}),
+        started=datetime(2026, 11, 22, 20, 0, tzinfo=UTC),
+        saved=datetime(2026, 11, 22, 20, 30, tzinfo=UTC),
+    )
+    return replace(facts, **changes)

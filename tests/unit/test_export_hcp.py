@@ -20,7 +20,7 @@ def parameters(tensors: dict[str, Tensor]) -> int:
 
 
 def test_the_guides_recipe_has_the_golden_number_of_modules_tensors_and_parameters() -> None:
-    """160 and 72 modules, 480 and 216 tensors, 2,992,128 and 663,552 parameters (facts/hcp.md §10)."""
+    """160 and 72 modules, 480 and 216 tensors, 2,992,128 and 663,552 parameters."""
     adapter = sd15_adapter()
     unet, text = hcp.tensors(adapter.unet), hcp.tensors(adapter.text_encoder)
 

@@ -79,7 +79,7 @@ def _pipeline(base: Path) -> Any:
     variant = "fp16" if files and all(".fp16." in name for name in files) else None
     parts = {"vae": None, "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     try:
-        return StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32, variant=variant, local_files_only=True, **parts)
+        return StableDiffusionPipeline.from_pretrained(str(base), dtype=torch.float32, variant=variant, local_files_only=True, **parts)
     except _UNREADABLE as error:
         raise TrainingError(Outcome.BASE_MODEL_INVALID, f"diffusers cannot load the base model in {base}: {_first_line(error)}") from error
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage import KeyMissing, Store
-from charalora_trainer.storage.wholefile import whole_file
 
 FILE = "manifest.json"
 SCHEMA = 1
@@ -73,13 +72,6 @@ def of_folder(folder: Path, spec_digest: str) -> Manifest:
     return Manifest(spec_digest, tuple(_measured(folder / path, path) for path in paths if path != FILE))
 
 
-def write(manifest: Manifest, folder: Path) -> Path:
-    """Put the manifest into the folder, whole or not at all."""
-    with whole_file(folder / FILE) as draft:
-        draft.write_text(manifest.to_json(), encoding="utf-8")
-    return folder / FILE
-
-
 def find(store: Store) -> Manifest | None:
     """The manifest of a prefix; none when no training has finished there."""
     try:
@@ -110,9 +102,10 @@ def verify(manifest: Manifest, store: Store) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (
-        path for path in folder.rglob("*") if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden:
+            yield path
 
 
 def _measured(path: Path, name: str) -> ManifestFile:

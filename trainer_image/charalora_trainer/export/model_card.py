@@ -57,7 +57,7 @@ A character for Stable Diffusion 1.5: a LoRA and the embedding of its trigger wo
 
 
 def _usage(facts: TrainingFacts) -> str:
-    name, strength = facts.name, f"{facts.strength:g}"
+    name, strength, skip = facts.name, f"{facts.strength:g}", facts.base_model.clip_skip
     return f"""## How to use
 
 **webui, Forge**: put `{name}.safetensors` (with `{name}.json` and the preview) into `models/Lora` and `{name}.pt` into `embeddings`.
@@ -65,7 +65,8 @@ Keep the names: the embedding's file name is the trigger word.
 
     masterpiece, best quality, 1girl, solo, {name}, <lora:{name}:{strength}>
 
-**ComfyUI**: `{name}.safetensors` into `models/loras`, loaded with both strengths at {strength}; `{name}.pt` into `models/embeddings`.
+**ComfyUI**: `{name}.safetensors` into `models/loras`, loaded with both strengths at {strength}; `{name}.pt` into
+`models/embeddings`; "CLIP Set Last Layer" at {-1 - skip}.
 
     masterpiece, best quality, 1girl, solo, embedding:{name}
 
@@ -74,7 +75,7 @@ Keep the names: the embedding's file name is the trigger word.
     pipeline.load_lora_weights("{name}.safetensors", adapter_name="character")
     pipeline.set_adapters("character", {strength})
     pipeline.load_textual_inversion("{name}.pt", token="{name}")
-    pipeline("masterpiece, best quality, 1girl, solo, {name}")"""
+    pipeline("masterpiece, best quality, 1girl, solo, {name}", clip_skip={skip})"""
 
 
 def _pictures(samples: Iterable[Sample]) -> str:
