@@ -36,7 +36,7 @@ def output_folder(folder: Path) -> Path:
         pictures = folder / "previews" / str(step)
         pictures.mkdir(parents=True)
         Image.new("RGB", (16, 24), "blue").save(pictures / "0-7-masterpiece.png")
-        (pictures / "0-7-info.yaml").write_text("prompt: masterpiece, 1girl, and more\nseed: 7\n")
+        (pictures / "0-7-info.yaml").write_text("seed: 7\npreview: {prompts: ['masterpiece, 1girl, and more']}\n")
         for name in (f"unet-{step}.safetensors", f"surtr_arknights-{step}.pt", f"lora-{step}.safetensors"):
             (folder / "ckpts").mkdir(exist_ok=True)
             (folder / "ckpts" / name).write_bytes(name.encode())

@@ -14,6 +14,7 @@ from charalora_trainer import cfg
 from charalora_trainer.history import History
 from charalora_trainer.progress import Unit, amount, duration
 from charalora_trainer.stages.chart import loss_chart
+from charalora_trainer.storage.wholefile import whole_file
 
 FILE = "report.html"
 _PAGE = Path(__file__).parent / "report_page"
@@ -189,9 +190,8 @@ def render(report: ReportInput) -> str:
 
 def write_page(report: ReportInput, path: Path) -> None:
     """Write the page, whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(render(report), encoding="utf-8")
-    draft.replace(path)
+    with whole_file(path) as draft:
+        draft.write_text(render(report), encoding="utf-8")
 
 
 def _page_part(name: str) -> Markup:

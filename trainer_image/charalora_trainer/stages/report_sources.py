@@ -13,9 +13,11 @@ import yaml
 from PIL import Image
 from pydantic import TypeAdapter
 
+from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer import cfg, history, runfile
 from charalora_trainer.data.dataset import DatasetPlan
 from charalora_trainer.data.pictures import decode
+from charalora_trainer.export import manifest
 from charalora_trainer.stages.report import (
     FILE,
     DatasetSummary,
@@ -26,14 +28,17 @@ from charalora_trainer.stages.report import (
     WrittenFile,
     write_page,
 )
+from charalora_trainer.storage import Store
+from charalora_trainer.storage.staging import stage
 
 FACTS_FILE = "report.json"
 MOST_STEPS = 12  # pictures of more steps would make the page too heavy to open on a phone
 MOST_THUMBNAILS = 24
 THUMBNAIL_PIXELS, PREVIEW_PIXELS = 240, 768
-NOT_LISTED = ("state/", FILE, FACTS_FILE, "manifest.json", ".")
+NOT_LISTED = re.compile(rf"state/.*|{FILE}|{FACTS_FILE}|{manifest.FILE}|(.*/)?\..*")
+SHOWN = re.compile(rf"{cfg.FILE}|{FACTS_FILE}|{history.FILE}|previews/.*")
 _PICTURE = re.compile(r"(?P<number>\d+)-(?P<seed>\d+)-(?P<prompt>.*)\.png")
-_SAVE = re.compile(r"unet-(?P<step>\d+)\.safetensors")
+_SAVE = re.compile(r"ckpts/(unet|text_encoder|lora)-(?P<step>\d+)\.safetensors")
 _Item = TypeVar("_Item")
 _FACTS = TypeAdapter(RunFacts)
 
@@ -50,18 +55,41 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def gather(folder: Path) -> ReportInput:
-    """Read an output folder that has cfg.yaml and report.json."""
+def gather(folder: Path, files: Sequence[WrittenFile] | None = None) -> ReportInput:
+    """Read an output folder that has cfg.yaml and report.json; `files` are those of the output, where not all of them are here.
+
+    Raises:
+        TrainingError: `SpecInvalid` when it is no output of a training.
+    """
+    missing = [name for name in (cfg.FILE, FACTS_FILE) if not (folder / name).is_file()]
+    if missing:
+        raise TrainingError(Outcome.SPEC_INVALID, f"{folder} has no {' and no '.join(missing)}; give the output folder of a training.")
     previews, left_out = preview_rows(folder / "previews")
+    listed = written_files(folder) if files is None else tuple(sorted(files, key=_in_reading_order))
     return ReportInput(
         run=runfile.load(folder / cfg.FILE),
         facts=_FACTS.validate_json((folder / FACTS_FILE).read_bytes()),
         history=history.read(folder),
-        saves=tuple(sorted(int(match["step"]) for path in (folder / "ckpts").glob("*") if (match := _SAVE.fullmatch(path.name)))),
+        saves=tuple(sorted({int(match["step"]) for file in listed if (match := _SAVE.fullmatch(file.path))})),
         previews=previews,
         previews_left_out=left_out,
-        files=written_files(folder),
+        files=listed,
     )
+
+
+def gather_from(store: Store, folder: Path) -> ReportInput:
+    """The same of an output prefix: what the page shows is staged into `folder`; of a finished training the large files stay there.
+
+    Raises:
+        TrainingError: What the store met, or `SpecInvalid` when it is no output of a training.
+    """
+    finished = manifest.find(store)
+    entries = [entry for entry in store.list() if not NOT_LISTED.fullmatch(entry.key) or entry.key == FACTS_FILE]
+    stage(store, [entry for entry in entries if not finished or SHOWN.fullmatch(entry.key)], folder)
+    if finished is None:
+        return gather(folder)
+    written = (WrittenFile(file.path, file.bytes, file.sha256) for file in finished.files)
+    return gather(folder, [file for file in written if not NOT_LISTED.fullmatch(file.path)])
 
 
 def dataset_summary(plan: DatasetPlan, folder: Path, warnings: Iterable[str]) -> DatasetSummary:
@@ -95,13 +123,10 @@ def preview_rows(folder: Path) -> tuple[tuple[PreviewRow, ...], int]:
 
 
 def written_files(folder: Path) -> tuple[WrittenFile, ...]:
-    """Every file that a person may want, the two to use and to publish first, by path and step."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    names = sorted(
-        (name for path in paths if not (name := path.relative_to(folder).as_posix()).startswith(NOT_LISTED)),
-        key=lambda name: (not name.startswith("civitai/"), [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]),
-    )
-    return tuple(WrittenFile(name, (folder / name).stat().st_size, _sha256(folder / name)) for name in names)
+    """Every file that a person may want, the pair to publish first, then by path and step."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = (WrittenFile(name, (folder / name).stat().st_size, _sha256(folder / name)) for name in names if not NOT_LISTED.fullmatch(name))
+    return tuple(sorted(files, key=_in_reading_order))
 
 
 def data_uri(picture: Image.Image, most_pixels: int) -> str:
@@ -124,7 +149,16 @@ def _full_prompt(picture: Path, shortened: str) -> str:
     """The prompt as the info file beside a picture has it; the file's name holds its first 50 characters."""
     info = picture.with_name("-".join(picture.name.split("-")[:2]) + "-info.yaml")
     known = yaml.safe_load(info.read_text(encoding="utf-8")) if info.exists() else None
-    return str(known["prompt"]) if isinstance(known, dict) and "prompt" in known else shortened
+    match known:
+        case {"preview": {"prompts": [str(prompt), *_]}}:
+            return prompt
+    return shortened
+
+
+def _in_reading_order(file: WrittenFile) -> tuple[bool, list[tuple[int, str]]]:
+    """Numbers by their value: step 200 before step 1000."""
+    parts = re.split(r"(\d+)", file.path)
+    return not file.path.startswith("civitai/"), [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _sha256(path: Path) -> str:

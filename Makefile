@@ -1,0 +1,40 @@
+# Each target does its own set-up: the virtual environment and what stands in it are made by devtools/venv.sh, once.
+# `make` alone lists the targets. Variables: PYTHON (3.11 or newer), CHARALORA_CACHE (where large downloads are kept), PYTEST (more arguments).
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check generate lock clean venv
+SHELL := bash
+VENV := .venv/bin/python
+PYTEST ?=
+
+# Two test processes with one thread each are faster than one with two, and no slower on large machines.
+WORKERS ?= 2
+export OMP_NUM_THREADS ?= 1
+
+help: ## Print this list.
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: venv ## Train the demo's character on this machine, through a real S3 service, and say where the report lies.
+	@$(VENV) devtools/demo.py
+
+test: check ## Run every test, after `make check`; a GPU is not needed.
+	@$(VENV) -m pytest -n $(WORKERS) --dist loadgroup --durations 10 $(PYTEST)
+
+check: venv ## Check format, lint, types, import contracts and generated files; seconds.
+	@$(VENV) -m ruff format --check --quiet .
+	@$(VENV) -m ruff check --quiet .
+	@$(VENV) -m mypy operator trainer_image tests devtools examples
+	@$(VENV) -c 'from importlinter.cli import lint_imports_command as lint; lint(["--no-timestamps"])'
+	@$(VENV) devtools/generate.py --check
+
+generate: venv ## Write the files that are made from the resource's models: the CRD, docs/reference.md.
+	@$(VENV) devtools/generate.py
+
+lock: venv ## Pin every dependency again, with hashes, from pyproject.toml.
+	@$(VENV) devtools/lock.py
+
+clean: ## Remove what was built here; the cache of downloads stays.
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+venv:
+	@devtools/venv.sh

@@ -1,0 +1,182 @@
+"""What the command line makes of what is typed, and what it says at the end."""
+
+import errno
+from pathlib import Path
+
+import click
+import pytest
+import torch
+
+from charalora_spec.outcome import Outcome, TrainingError
+from charalora_trainer.cli.ending import Ending
+from charalora_trainer.cli.resource import file_uri, model_uri, overridden, parsed, resource_name
+from charalora_trainer.cli.train import resource
+from charalora_trainer.cli.training import artifacts
+from charalora_trainer.export.manifest import Manifest, ManifestFile
+from charalora_trainer.failures import known_failure
+
+
+def test_an_override_changes_one_field_and_leaves_the_document() -> None:
+    """The other fields stay; parts on the way are made."""
+    document = {"spec": {"training": {"steps": 1000, "seed": 1}}}
+
+    changed = overridden(document, ["spec.training.steps=20", "spec.dataset.captions.keepTags=2"])
+
+    assert {"spec": {"training": {"steps": 20, "seed": 1}, "dataset": {"captions": {"keepTags": 2}}}} == changed
+    assert {"spec": {"training": {"steps": 1000, "seed": 1}}} == document
+
+
+def test_a_value_may_contain_an_equals_sign() -> None:
+    """Only the first one separates."""
+    assert {"spec": {"a": "x=y"}} == overridden({}, ["spec.a=x=y"])
+
+
+@pytest.mark.parametrize("override", ["spec.training.steps", "training.steps=20", "spec=1", "spec..steps=1", "=1"])
+def test_an_override_that_is_none_is_refused(override: str) -> None:
+    """With an example of one that is."""
+    with pytest.raises(click.BadParameter, match=r"write for example spec\.training\.steps=20"):
+        overridden({}, [override])
+
+
+@pytest.mark.parametrize(
+    ("expected", "value"),
+    [
+        (20, "20"),
+        (True, "true"),
+        (None, "null"),
+        ("Bucket", "Bucket"),
+        ("0.5", "0.5"),
+        ("1e-4", "1e-4"),
+        ("1.0", "1.0"),
+        (["a", "b"], "[a, b]"),
+        ("{surtr", "{surtr"),
+        ("", "''"),
+    ],
+)
+def test_a_value_is_read_as_yaml_but_numbers_that_are_not_whole_stay_text(expected: object, value: str) -> None:
+    """As the resource has them."""
+    assert expected == parsed(value)
+
+
+def test_a_model_is_a_uri_a_path_or_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands on this machine comes before the hub."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local" / "model").mkdir(parents=True)
+
+    assert "s3://models/toy/" == model_uri("s3://models/toy/")
+    assert "hf://deepghs/animefull-latest" == model_uri("deepghs/animefull-latest")
+    assert "hf://org/model@v1.0" == model_uri("org/model@v1.0")
+    assert f"file://{tmp_path}/local/model" == model_uri("local/model")
+    assert f"file://{tmp_path}/missing.safetensors" == model_uri("missing.safetensors")
+
+
+def test_a_path_becomes_a_uri_that_the_resource_takes() -> None:
+    """Spaces and other letters included."""
+    assert "file:///data/my%20pictures" == file_uri(Path("/data/my pictures"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "character"),
+    [("surtr-arknights", "surtr_arknights"), ("a", "A"), ("x", "_x_"), ("character", "___"), ("a" * 63, "a" * 70)],
+)
+def test_a_resource_is_named_after_its_character(expected: str, character: str) -> None:
+    """As a DNS label."""
+    assert expected == resource_name(character)
+
+
+def test_the_guides_training_is_a_resource_with_every_default(tmp_path: Path) -> None:
+    """1000 steps, a checkpoint every 100, the guide's rates."""
+    run = resource("surtr_arknights", tmp_path / "pictures", "org/model", tmp_path / "exps", {"training.steps": 1000}, [])
+
+    assert "surtr_arknights" == run.spec.character.name
+    assert (1000, 100, 4) == (run.spec.training.steps, run.spec.training.save_every, run.spec.training.batch_size)
+    assert (1e-4, 1e-5, 3e-3) == tuple(getattr(run.spec.training.learning_rate, part) for part in ("unet", "text_encoder", "embedding"))
+    assert f"file://{tmp_path}/pictures" == run.spec.dataset.uri
+
+
+def test_overrides_come_after_the_options(tmp_path: Path) -> None:
+    """The more exact word counts."""
+    fields = {"training.steps": 1000, "training.saveEvery": 100}
+
+    run = resource("w_x", tmp_path, "org/model", tmp_path, fields, ["spec.training.steps=500", "spec.training.lora.alpha=2.0"])
+
+    assert (500, 2.0) == (run.spec.training.steps, run.spec.training.lora.alpha)
+
+
+def test_several_problems_are_a_line_each_and_the_summary_comes_last() -> None:
+    """The last line of a terminal is the one that is read first."""
+    error = TrainingError(Outcome.SPEC_INVALID, "surtr.yaml has 2 problems:\n  spec.a: is wrong\n  spec.b: is missing")
+
+    assert [
+        "charalora: SpecInvalid: spec.a: is wrong",
+        "charalora: SpecInvalid: spec.b: is missing",
+        "charalora: SpecInvalid: surtr.yaml has 2 problems",
+    ] == Ending.by(error).lines
+
+
+def test_a_status_gets_everything_in_one_line() -> None:
+    """A condition's message has no line breaks."""
+    ending = Ending(
+        Outcome.WORD_TAKEN, "2 problems.", ((Outcome.WORD_TAKEN, "The word is taken."), (Outcome.DATASET_INVALID, "No caption."))
+    )
+
+    assert "2 problems. The word is taken. No caption." == ending.message
+    assert "charalora: DatasetInvalid: No caption." == ending.lines[1]
+
+
+def test_an_error_without_a_message_says_what_its_reason_means() -> None:
+    """Never an empty line."""
+    assert [f"charalora: DiskFull: {Outcome.DISK_FULL.meaning}"] == Ending.by(TrainingError(Outcome.DISK_FULL, "")).lines
+
+
+@pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        (Outcome.DISK_FULL, OSError(errno.ENOSPC, "No space left on device", "/work/x")),
+        (Outcome.DISK_FULL, OSError(errno.EDQUOT, "Disk quota exceeded")),
+        (Outcome.HOST_OUT_OF_MEMORY, MemoryError()),
+        (
+            Outcome.HOST_OUT_OF_MEMORY,
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        ),
+        (Outcome.CUDA_OUT_OF_MEMORY, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+        (Outcome.WORD_TAKEN, TrainingError(Outcome.WORD_TAKEN, "x")),
+    ],
+)
+def test_the_machines_limits_are_told_as_outcomes(expected: Outcome, error: Exception) -> None:
+    """A full disk is no mystery."""
+    known = known_failure(error)
+
+    assert known is not None
+    assert expected is known.outcome
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError(errno.ENOENT, "gone"), RuntimeError("x"), KeyError("x")])
+def test_what_nobody_foresaw_is_not_given_a_reason(error: Exception) -> None:
+    """It is an internal error, with a traceback for us."""
+    assert known_failure(error) is None
+
+
+def test_a_real_failed_allocation_is_recognised() -> None:
+    """What torch says today when the host's memory is not enough: a number that no machine has."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    known = known_failure(caught.value)
+
+    assert known is not None
+    assert Outcome.HOST_OUT_OF_MEMORY is known.outcome
+
+
+def test_the_operator_learns_the_files_that_people_use() -> None:
+    """The manifest, the pair for publishing and the report; the other files are in the manifest."""
+    names = ("cfg.yaml", "civitai/README.md", "civitai/w.pt", "civitai/w.safetensors", "ckpts/w-100.pt", "report.html")
+    manifest = Manifest("digest", tuple(ManifestFile(name, 7, "ab") for name in names))
+
+    told = artifacts(manifest, "s3://loras/w/")
+
+    assert "s3://loras/w/manifest.json" == told["manifest"]["uri"]
+    assert manifest.digest == told["manifest"]["sha256"]
+    assert [("embedding", "civitai/w.pt"), ("lora", "civitai/w.safetensors"), ("report", "report.html")] == [
+        (artifact["kind"], artifact["uri"].removeprefix("s3://loras/w/")) for artifact in told["artifacts"]
+    ]

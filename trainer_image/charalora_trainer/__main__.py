@@ -1,0 +1,63 @@
+"""The program's edge: runs a command, tells how it ended, and returns its exit code. The only place that catches everything."""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from charalora_spec.outcome import Outcome, termination_message
+from charalora_trainer.cli.ending import Ending
+from charalora_trainer.cli.main import charalora
+from charalora_trainer.failures import known_failure
+
+TERMINATION_LOG = "CHARALORA_TERMINATION_LOG"
+"""Environment variable: the file in which a container leaves how it ended."""
+
+logger = logging.getLogger("charalora_trainer")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; without arguments, the process's own. The exit code is the outcome's."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the training loop takes over both while it runs, and saves first
+    try:
+        result = charalora.main(arguments, prog_name="charalora", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return told(Ending(Outcome.INTERRUPTED, "Stopped on request; the same command goes on where it was."))
+    except Exception as error:  # noqa: BLE001 - the edge
+        known = known_failure(error)
+        return told(Ending.by(known) if known else unforeseen(error))
+    return told(result) if isinstance(result, Ending) else 0
+
+
+def told(ending: Ending) -> int:
+    """Say how it ended, to people and to the container's owner; the exit code."""
+    if ending.outcome is not Outcome.SUCCEEDED:
+        for line in ending.lines:
+            click.echo(line, err=True)
+    if path := os.environ.get(TERMINATION_LOG):
+        Path(path).write_text(termination_message(ending.outcome, ending.message, ending.details), encoding="utf-8")
+    return ending.outcome.exit_code if ending.outcome.exit_code is not None else 1
+
+
+def unforeseen(error: Exception) -> Ending:
+    """A line for an error that nobody foresaw; its traceback goes to the log in a container, else to a file that the line names."""
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    if os.environ.get(TERMINATION_LOG) or logger.isEnabledFor(logging.DEBUG):
+        logger.error("Unforeseen error", exc_info=error)
+        return Ending(Outcome.INTERNAL_ERROR, f"{line}; the traceback is in the log.")
+    with tempfile.NamedTemporaryFile("w", prefix="charalora-error-", suffix=".log", delete=False, encoding="utf-8") as file:
+        file.writelines(traceback.format_exception(error))
+    return Ending(Outcome.INTERNAL_ERROR, f"{line}; please report it with {file.name}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
