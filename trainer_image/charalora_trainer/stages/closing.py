@@ -59,7 +59,7 @@ def _samples(folder: Path) -> Iterator[Sample]:
     numbered = sorted((int(path.name.split("-")[0]), path) for path in folder.glob("*.png"))
     for _, path in numbered:
         info = yaml.safe_load(path.with_name("-".join(path.name.split("-")[:2]) + "-info.yaml").read_text(encoding="utf-8"))
-        yield Sample(path, info["prompt"], info["seed"])
+        yield Sample(path, info["preview"]["prompts"][0], info["seed"])
 
 
 def read_step(output: Path, name: str, step: int) -> tuple[Adapter, Word]:

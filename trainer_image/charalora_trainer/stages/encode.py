@@ -19,6 +19,7 @@ from charalora_trainer.data.dataset import DatasetPlan
 from charalora_trainer.feed import Latents
 from charalora_trainer.job import Job
 from charalora_trainer.processes import Processes
+from charalora_trainer.storage.wholefile import whole_file
 
 
 def encode(vae: AutoencoderKL, job: Job, cache: Path, processes: Processes, on_picture: Callable[[], None]) -> Latents:
@@ -39,7 +40,8 @@ def encode(vae: AutoencoderKL, job: Job, cache: Path, processes: Processes, on_p
         file, pair = folder / f"{number}.safetensors", plan.pairs[number]
         if not file.exists():
             image = sizing.fit(pictures.decode(job.dataset / pair.picture, pair.picture), bucket.width, bucket.height)
-            _write(file, _encode_picture(vae, image, pair.sha256, flip=flip))
+            with whole_file(file) as draft:
+                save_file({"latents": _encode_picture(vae, image, pair.sha256, flip=flip).contiguous()}, draft)
         on_picture()
     processes.barrier()
     device = next(vae.parameters()).device
@@ -63,12 +65,6 @@ def _encode_picture(vae: AutoencoderKL, image: Image.Image, sha256: str, *, flip
         noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
         latents.append((posterior.mean + posterior.std * noise) * vae.config.scaling_factor)
     return torch.cat(latents).cpu()
-
-
-def _write(file: Path, latents: Tensor) -> None:
-    draft = file.with_suffix(".draft")
-    save_file({"latents": latents.contiguous()}, draft)
-    draft.rename(file)
 
 
 def _key(vae: AutoencoderKL, plan: DatasetPlan, *, flip: bool) -> str:

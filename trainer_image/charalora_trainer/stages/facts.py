@@ -23,7 +23,7 @@ def training_facts(job: Job, step: int, saved: datetime) -> TrainingFacts:
         rates=effective_rates(training, job.processes)._asdict(),
         batch=training.batch_size,
         total_batch=training.batch_size * job.processes * training.gradient_accumulation,
-        base_model=BaseModelFacts(_last_part(spec.base_model.uri), None, spec.base_model.prediction.value, training.clip_skip),
+        base_model=BaseModelFacts(last_part(spec.base_model.uri), None, spec.base_model.prediction.value, training.clip_skip),
         dataset=_dataset_facts(job),
         started=datetime.fromisoformat(job.claim.since),
         saved=saved,
@@ -44,9 +44,9 @@ def training_facts(job: Job, step: int, saved: datetime) -> TrainingFacts:
 def _dataset_facts(job: Job) -> DatasetFacts:
     tags = Counter(tag for pair in job.plan.pairs for tag in captions.parse(pair.caption))
     buckets = tuple(BucketFacts(bucket.width, bucket.height, len(bucket.members)) for bucket in job.plan.buckets)
-    return DatasetFacts(_last_part(job.run.spec.dataset.uri), len(job.plan.pairs), buckets, dict(tags))
+    return DatasetFacts(last_part(job.run.spec.dataset.uri), len(job.plan.pairs), buckets, dict(tags))
 
 
-def _last_part(uri: str) -> str:
+def last_part(uri: str) -> str:
     """A name for people: the last part of a uri's path, never a whole path of somebody's machine."""
     return PurePosixPath(urlsplit(uri).path).name or urlsplit(uri).netloc

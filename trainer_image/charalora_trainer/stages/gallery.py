@@ -10,7 +10,8 @@ from charalora_trainer.job import Job
 from charalora_trainer.learner import DTYPES, Learner
 from charalora_trainer.model.load import DiffusionModels, load_models
 from charalora_trainer.model.lora import apply_adapter, set_strength
-from charalora_trainer.stages.picture_files import save_picture
+from charalora_trainer.stages.facts import last_part
+from charalora_trainer.stages.picture_files import Source, Sources, save_picture
 from charalora_trainer.stages.preview import generate
 from charalora_trainer.stages.recipe import Recipe
 
@@ -38,8 +39,14 @@ class Gallery:
         made: list[Path] = []
         with self._console.stage("preview", total=self._recipe.denoising_steps) as progress, self._models() as models:
             for picture in generate(models, [self._learner.word()], self._recipe, self._job.run.spec.training.clip_skip, progress.advance):
-                made.extend(save_picture(picture, folder))
+                made.extend(save_picture(picture, folder, self._sources(step)))
         return made
+
+    def _sources(self, step: int) -> Sources:
+        """Names of what the pictures are made with; their files are written while the pictures are made, so digests come with the manifest."""
+        spec = self._job.run.spec
+        base = last_part(spec.preview.base_model or spec.base_model.uri)
+        return Sources(Source(base), Source(f"lora-{step}"), (Source(f"{spec.character.name}-{step}"),))
 
     @contextmanager
     def _models(self) -> Iterator[DiffusionModels]:

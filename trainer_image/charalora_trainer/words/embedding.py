@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from charalora_spec.outcome import Outcome, TrainingError
+from charalora_trainer.storage.wholefile import whole_file
 from charalora_trainer.weights import Word
 from charalora_trainer.words.tokenizer import token_ids, word_problem
 
@@ -135,9 +136,8 @@ def _plain(vectors: Tensor) -> Tensor:
 
 
 def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_bytes(content)
-    draft.replace(path)
+    with whole_file(path) as draft:
+        draft.write_bytes(content)
 
 
 def _refused(path: Path, what: str, advice: str) -> TrainingError:
