@@ -57,6 +57,8 @@ def decode(source: bytes | Path, name: str = "") -> Image.Image:
             _refuse_animation(image, name)
             image.load()
             return _upright(_flat(image), image)
+    except Image.DecompressionBombError as error:
+        raise PictureRefused(name, Refusal.TOO_LARGE) from error
     except _DAMAGE as error:
         if isinstance(error, PictureRefused):
             raise

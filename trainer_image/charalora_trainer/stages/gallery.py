@@ -43,7 +43,7 @@ class Gallery:
         return made
 
     def _sources(self, step: int) -> Sources:
-        """Names of what the pictures are made with; their files are written while the pictures are made, so digests come with the manifest."""
+        """Names of what the pictures are made with. Its files are being written meanwhile; their digests stand in the manifest."""
         spec = self._job.run.spec
         base = last_part(spec.preview.base_model or spec.base_model.uri)
         return Sources(Source(base), Source(f"lora-{step}"), (Source(f"{spec.character.name}-{step}"),))
