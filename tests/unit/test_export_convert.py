@@ -151,6 +151,35 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         to_webui(tmp_path / "unet-5.safetensors", None, tmp_path / "lora.safetensors", auto_scale_alpha=True)
 
 
+def test_swapped_files_are_told_apart(tmp_path: Path) -> None:
+    """Either one in the other's place."""
+    unet, text_encoder = trained(tmp_path)
+
+    with pytest.raises(TrainingError, match=r"text_encoder-1000.safetensors holds the text encoder's LoRA; give it as --lora_path_TE"):
+        to_webui(text_encoder, unet, tmp_path / "lora.safetensors", auto_scale_alpha=True)
+    with pytest.raises(TrainingError, match=r"unet-1000.safetensors holds the UNet's LoRA; give it as --lora_path,"):
+        to_webui(unet, unet, tmp_path / "lora.safetensors", auto_scale_alpha=True)
+
+
+def test_a_webui_file_is_no_source_for_webui(tmp_path: Path) -> None:
+    """The message names the files that are wanted."""
+    webui.write(small_adapter(), tmp_path / "lora.safetensors")
+
+    with pytest.raises(TrainingError, match="no part of an HCP LoRA; give a unet-N or text_encoder-N file"):
+        to_webui(tmp_path / "lora.safetensors", None, tmp_path / "again.safetensors", auto_scale_alpha=True)
+
+
+def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path: Path) -> None:
+    """One direction writes one file, the other two into a folder."""
+    unet, _ = trained(tmp_path)
+    lora = webui.write(small_adapter(), tmp_path / "lora.safetensors")
+
+    with pytest.raises(TrainingError, match="is a folder; give the name of the file to write"):
+        to_webui(unet, None, tmp_path, auto_scale_alpha=True)
+    with pytest.raises(TrainingError, match="is a file; give the folder to write two files into"):
+        from_webui(lora, unet, auto_scale_alpha=True)
+
+
 def test_an_embedding_changes_its_form_and_keeps_its_rows(tmp_path: Path) -> None:
     """To safetensors and back; the name is the file's."""
     word = Word("surtr_arknights", torch.randn(4, 768, generator=torch.Generator().manual_seed(0)))

@@ -14,6 +14,7 @@ import torch
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.export import hcp, webui
+from charalora_trainer.export.module_names import text_encoder_path, underscored, unet_path
 from charalora_trainer.export.proof import prove_hcp_file, prove_webui, prove_word
 from charalora_trainer.weights import Adapter, LoraModule
 from charalora_trainer.words import embedding
@@ -66,7 +67,9 @@ def to_webui(
     """
     if text_encoder is not None and not any_steps:
         _refuse_steps(unet, text_encoder)
-    adapter = Adapter(unet=_read_hcp(unet), text_encoder=_read_hcp(text_encoder) if text_encoder else {})
+    if target.is_dir():
+        raise _refused(f"{target} is a folder; give the name of the file to write.")
+    adapter = Adapter(unet=_read_unet(unet), text_encoder=_read_text_encoder(text_encoder) if text_encoder else {})
     warnings: tuple[str, ...] = ()
     if not auto_scale_alpha:
         adapter = Adapter(unet=_divided(adapter.unet), text_encoder=_divided(adapter.text_encoder))
@@ -90,6 +93,8 @@ def from_webui(lora: Path, folder: Path, *, auto_scale_alpha: bool) -> Conversio
     Raises:
         TrainingError: `ExportInvalid` for a file that is no plain LoRA of Stable Diffusion 1.x.
     """
+    if folder.is_file():
+        raise _refused(f"{folder} is a file; give the folder to write two files into.")
     adapter = webui.read(_existing(lora))
     warnings = _ignored_alphas(adapter)
     if not auto_scale_alpha:
@@ -120,8 +125,18 @@ def convert_embedding(source: Path, target: Path) -> Conversion:
     return Conversion((target,), ())
 
 
-def _read_hcp(path: Path) -> dict[str, LoraModule]:
-    return hcp.read(_existing(path))
+def _read_unet(path: Path) -> dict[str, LoraModule]:
+    modules = hcp.read(_existing(path))
+    if any(text_encoder_path(underscored(module)) for module in modules):
+        raise _refused(f"{path.name} holds the text encoder's LoRA; give it as --lora_path_TE, and the UNet's as --lora_path.")
+    return modules
+
+
+def _read_text_encoder(path: Path) -> dict[str, LoraModule]:
+    modules = hcp.read(_existing(path))
+    if any(unet_path(underscored(module)) for module in modules):
+        raise _refused(f"{path.name} holds the UNet's LoRA; give it as --lora_path, and the text encoder's as --lora_path_TE.")
+    return modules
 
 
 def _existing(path: Path) -> Path:

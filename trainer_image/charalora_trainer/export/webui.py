@@ -150,7 +150,7 @@ def _refuse_loss(lost: Rounding, dtype: torch.dtype, file: str) -> None:
     if harm := _harm(lost, dtype):
         raise invalid(f"{harm}, so {file} was not written; write fp32.")
     if lost.vanished:
-        logger.warning("Entries became zero in half precision", extra={"file": file, "vanished": lost.vanished, "entries": lost.entries})
+        logger.info("Entries became zero in half precision", extra={"file": file, "vanished": lost.vanished, "entries": lost.entries})
 
 
 def _harm(lost: Rounding, dtype: torch.dtype) -> str | None:
