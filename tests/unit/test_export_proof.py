@@ -11,6 +11,7 @@ from torch import Tensor
 from adapters import sd15_adapter, small_adapter
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.export import hcp, peft, proof, webui
+from charalora_trainer.export.proof import Proof
 from charalora_trainer.weights import Adapter, Word
 from charalora_trainer.words import embedding
 
@@ -25,6 +26,12 @@ def saved(folder: Path, adapter: Adapter) -> None:
     embedding.save_pt(WORD, folder / "surtr-100.pt", step=100)
 
 
+def prove(folder: Path, adapter: Adapter) -> tuple[Proof, ...]:
+    """Prove all of them."""
+    proof.prove_word(folder / "surtr-100.pt", WORD)
+    return (*proof.prove_hcp(folder, 100, adapter), proof.prove_webui(folder / "lora-100.safetensors", adapter))
+
+
 def change(file: Path, tensors: dict[str, Tensor | None]) -> None:
     """Damage a file: replace tensors, or take them out."""
     changed: dict[str, Tensor | None] = {**load_file(file), **tensors}
@@ -34,7 +41,7 @@ def change(file: Path, tensors: dict[str, Tensor | None]) -> None:
 def test_a_save_step_of_stable_diffusion_is_proven_in_all_232_modules(tmp_path: Path) -> None:
     """160 and 72 in HCP's files, 232 in webui's, without the smallest difference."""
     saved(tmp_path, sd15_adapter())
-    proofs = proof.prove(tmp_path, 100, sd15_adapter(), WORD)
+    proofs = prove(tmp_path, sd15_adapter())
 
     assert [160, 72, 232] == [proven.modules for proven in proofs]
     assert {0.0} == {proven.largest for proven in proofs}
@@ -65,7 +72,7 @@ def test_a_damaged_hcp_file_fails_by_name(tmp_path: Path, tensors: dict[str, Ten
     change(tmp_path / "text_encoder-100.safetensors", tensors)
 
     with pytest.raises(TrainingError, match=re.escape(message)) as error:
-        proof.prove(tmp_path, 100, small_adapter(), WORD)
+        prove(tmp_path, small_adapter())
     assert Outcome.EXPORT_INVALID is error.value.outcome
 
 
@@ -78,7 +85,7 @@ def test_one_entry_that_differs_fails(tmp_path: Path) -> None:
     change(tmp_path / "lora-100.safetensors", {name: weights})
 
     with pytest.raises(TrainingError, match=r"up_blocks.1.resnets.2.conv1 in lora-100.safetensors differs from the trained update"):
-        proof.prove(tmp_path, 100, small_adapter(), WORD)
+        prove(tmp_path, small_adapter())
 
 
 def test_a_renamed_module_fails(tmp_path: Path) -> None:
@@ -90,7 +97,7 @@ def test_a_renamed_module_fails(tmp_path: Path) -> None:
     with pytest.raises(
         TrainingError, match=r"lora-100.safetensors lacks 3 tensors, the first is lora_te_text_model_encoder_layers_3_mlp_fc1.alpha"
     ):
-        proof.prove(tmp_path, 100, small_adapter(), WORD)
+        prove(tmp_path, small_adapter())
 
 
 def test_an_embedding_with_other_rows_fails(tmp_path: Path) -> None:
@@ -99,7 +106,7 @@ def test_an_embedding_with_other_rows_fails(tmp_path: Path) -> None:
     embedding.save_pt(Word("surtr", WORD.vectors + 1e-6), tmp_path / "surtr-100.pt", step=100)
 
     with pytest.raises(TrainingError, match=r"surtr-100.pt holds rows of shape \[4, 768\] that are not those of the trained word surtr"):
-        proof.prove(tmp_path, 100, small_adapter(), WORD)
+        prove(tmp_path, small_adapter())
 
 
 def test_a_missing_file_fails(tmp_path: Path) -> None:
@@ -108,7 +115,7 @@ def test_a_missing_file_fails(tmp_path: Path) -> None:
     (tmp_path / "lora-100.safetensors").unlink()
 
     with pytest.raises(TrainingError, match=r"lora-100.safetensors is not there"):
-        proof.prove(tmp_path, 100, small_adapter(), WORD)
+        prove(tmp_path, small_adapter())
 
 
 def test_half_precision_is_proven_within_its_tolerance(tmp_path: Path) -> None:

@@ -30,18 +30,12 @@ class Proof:
     largest: float
 
 
-def prove(folder: Path, step: int, adapter: Adapter, word: Word) -> tuple[Proof, ...]:
-    """Prove everything that a save step puts into `folder`: both HCP files, `lora-N.safetensors` in fp32 and `<word>-N.pt`.
+def prove_hcp(folder: Path, step: int, adapter: Adapter) -> tuple[Proof, ...]:
+    """Prove the files that `hcp.write` wrote: every bit of the matrices, and the strength.
 
     Raises:
         TrainingError: `ExportInvalid`, naming the file and the module. So do all functions here.
     """
-    prove_word(folder / f"{word.name}-{step}.pt", word)
-    return (*prove_hcp(folder, step, adapter), prove_webui(folder / webui.file(step), adapter))
-
-
-def prove_hcp(folder: Path, step: int, adapter: Adapter) -> tuple[Proof, ...]:
-    """Prove the files that `hcp.write` wrote: every bit of the matrices, and the strength."""
     sides = ((hcp.unet_file(step), adapter.unet), (hcp.text_encoder_file(step), adapter.text_encoder))
     return tuple(prove_hcp_file(folder / name, modules) for name, modules in sides if modules)
 

@@ -58,11 +58,6 @@ class Rounding:
         return f"{self.vanished} of {self.entries} entries became zero; {path} changed most, by {apart.relative:.2g} of its size"
 
 
-def file(step: int) -> str:
-    """Name of the file that holds both models' LoRA of a step, as the guide has it."""
-    return f"lora-{step}.safetensors"
-
-
 def modules(adapter: Adapter) -> Iterator[tuple[str, str, LoraModule]]:
     """Name in the file, module path and module of everything in an adapter.
 
