@@ -24,7 +24,7 @@ check: venv ## Check format, lint, types, import contracts and generated files; 
 	@$(VENV) -m ruff format --check --quiet .
 	@$(VENV) -m ruff check --quiet .
 	@$(VENV) -m mypy operator trainer_image tests devtools examples
-	@$(VENV) -c 'from importlinter.cli import lint_imports_command as lint; lint(["--no-timestamps"])'
+	@$(VENV) -c 'from importlinter.cli import lint_imports_command as lint; lint(["--no-logo"])'
 	@$(VENV) devtools/generate.py --check
 
 generate: venv ## Write the files that are made from the resource's models: the CRD, docs/reference.md.
