@@ -13,6 +13,7 @@ from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage import Entry, Store
 
 MAX_HEADER = 16 * 1024 * 1024  # a Stable Diffusion has some hundred KiB
+MAX_DIMENSIONS = 8
 _FIRST_READ = 256 * 1024  # most headers whole, in one request
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
          "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}  # fmt: skip
@@ -81,9 +82,9 @@ def _place(name: str, described: Any) -> tuple[int, int, str]:
     """Where a tensor's bytes begin and end; that as many belong to its type and shape is checked."""
     try:
         dtype, shape, (begin, end) = described["dtype"], described["shape"], described["data_offsets"]
-        whole = all(type(number) is int and 0 <= number < 2**48 for number in (*shape, begin, end))
+        whole = len(shape) <= MAX_DIMENSIONS and all(type(number) is int and 0 <= number < 2**48 for number in (*shape, begin, end))
     except (TypeError, KeyError, ValueError) as error:
         raise _DamagedError(f"what it says of {name!r} is incomplete") from error
-    if not whole or dtype not in _BITS or end - begin != math.prod(shape) * _BITS[dtype] // 8:
+    if not whole or not isinstance(dtype, str) or dtype not in _BITS or end - begin != math.prod(shape) * _BITS[dtype] // 8:
         raise _DamagedError(f"type, shape and place of {name!r} contradict each other")
     return begin, end, name
