@@ -1,11 +1,13 @@
 """One process of a training, as `accelerate launch` starts it: `python -m charalora_trainer.worker WORKSPACE`."""
 
-import logging
+import os
 import sys
 from pathlib import Path
 
 from charalora_spec.outcome import TrainingError
+from charalora_trainer import logs
 from charalora_trainer.console import open_console
+from charalora_trainer.failures import known_failure
 from charalora_trainer.job import Job, Workspace, note_outcome
 from charalora_trainer.processes import Processes
 from charalora_trainer.stages.learn import learn
@@ -16,14 +18,17 @@ def main(workspace: Workspace) -> int:
 
     The launcher returns 1 for every failure, so the first process that fails leaves its outcome in the workspace.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logs.configure_from(os.environ)
     job = Job.read(workspace.job)
     processes = Processes.join()
     try:
         learn(job, workspace, processes, open_console(processes.rank))
-    except TrainingError as error:
-        note_outcome(workspace, error)
-        return error.outcome.exit_code or 1
+    except (TrainingError, MemoryError, OSError, RuntimeError) as error:
+        known = known_failure(error)
+        if known is None:
+            raise
+        note_outcome(workspace, known)
+        return known.outcome.exit_code or 1
     return 0
 
 
