@@ -114,11 +114,12 @@ def raise_for_findings(report: CheckReport) -> DatasetPlan:
     """The plan of a data set that training may start on.
 
     Raises:
-        TrainingError: The most telling reason not to start, with the messages of all.
+        TrainingError: The most telling reason not to start; of several, each in a line of its own below their number.
     """
     messages = [finding.text for finding in report.findings if finding.stops]
     if messages or report.plan is None:
-        raise TrainingError(report.outcome, " ".join(messages))
+        told = messages if len(messages) == 1 else [f"{len(messages)} problems keep this training from starting:", *messages]
+        raise TrainingError(report.outcome, "\n  ".join(told))
     return report.plan
 
 
