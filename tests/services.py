@@ -6,7 +6,6 @@ behind toxiproxy, `faulty_s3` behind a proxy that answers what a test tells it t
 
 import json
 import os
-import queue
 import socket
 import subprocess
 import sys
@@ -162,7 +161,7 @@ class ToxicS3(S3):
         for toxic in _ask(f"{self.proxy}/toxics"):
             _ask(f"{self.proxy}/toxics/{toxic['name']}", method="DELETE")
 
-    def connected(self, enabled: bool) -> None:  # noqa: FBT001
+    def connected(self, *, enabled: bool) -> None:
         """Take the proxy down, so that it refuses connections, or up again."""
         _ask(self.proxy, {"enabled": enabled})
 
@@ -207,7 +206,7 @@ def _await_port(port: int) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a service answers instead of doing what it is asked.
+    """What is answered instead of the service's own answer.
 
     Attributes:
         status: Of HTTP.
@@ -221,40 +220,80 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class FaultyS3(S3):
-    """A bucket behind a proxy that answers by itself as often as it is told: `endpoint` is the proxy's, `client` goes past it."""
+class Fault:
+    """What happens to one request.
 
-    faults: "queue.Queue[Answer]" = field(default_factory=queue.Queue)
+    Attributes:
+        method: Which requests it waits for; "" for any.
+        answer: What is answered; None for the service's own answer.
+        forwarded: Whether the service gets the request even so.
+        damaged: Whether a byte of the service's answer is changed.
+    """
+
+    method: str = ""
+    answer: Answer | None = None
+    forwarded: bool = True
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class FaultyS3(S3):
+    """A bucket behind a proxy that does what it is told: `endpoint` is the proxy's, `client` goes past it.
+
+    Attributes:
+        faults: What is still to happen, in this order for each method.
+        requests: What was asked so far: `GET /bucket/key`.
+    """
+
+    faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    def answer(self, answer: Answer, times: int = 1) -> None:
-        """Give this answer to the next requests."""
-        for _ in range(times):
-            self.faults.put(answer)
+    def answer(self, answer: Answer, times: int = 1, method: str = "") -> None:
+        """Give this answer to the next requests, which the service does not get."""
+        self.faults.extend([Fault(method, answer, forwarded=False)] * times)
+
+    def lose_answer(self, answer: Answer, method: str) -> None:
+        """Give this answer to the next request although the service did as it was asked."""
+        self.faults.append(Fault(method, answer))
+
+    def pass_on(self, method: str) -> None:
+        """Leave the next request alone."""
+        self.faults.append(Fault(method))
+
+    def damage(self, times: int) -> None:
+        """Change a byte in the next bodies that are fetched."""
+        self.faults.extend([Fault("GET", damaged=True)] * times)
 
 
 class _Faulty(BaseHTTPRequestHandler):
-    """Answers from `faults`, else forwards to `upstream`."""
+    """Forwards to `upstream` as `faults` allow."""
 
     protocol_version = "HTTP/1.1"
     upstream: str
-    faults: "queue.Queue[Answer]"
+    faults: list[Fault]
     requests: list[str]
+    turn = threading.Lock()
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.requests.append(f"{self.command} {urlsplit(self.path).path}")
-        try:
-            fault = self.faults.get_nowait()
-        except queue.Empty:
-            self._forward(body)
-        else:
-            text = f"<Error><Code>{fault.code}</Code><Message>as told</Message></Error>".encode() if fault.code else b""
-            self._reply(fault.status, [*fault.headers, ("Content-Type", "application/xml"), ("Content-Length", str(len(text)))], text)
+        with self.turn:
+            self.requests.append(f"{self.command} {urlsplit(self.path).path}")
+            fault = next((fault for fault in self.faults if fault.method in {"", self.command}), Fault())
+            if fault in self.faults:
+                self.faults.remove(fault)
+        answer = self._forward(body) if fault.forwarded else None
+        if fault.answer:
+            text = f"<Error><Code>{fault.answer.code}</Code><Message>as told</Message></Error>".encode() if fault.answer.code else b""
+            headers = [*fault.answer.headers, ("Content-Type", "application/xml"), ("Content-Length", str(len(text)))]
+            answer = (fault.answer.status, headers, text)
+        assert answer
+        if fault.damaged:
+            answer = (*answer[:2], answer[2][:-1] + bytes([answer[2][-1] ^ 1]))
+        self._reply(*answer)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815
 
-    def _forward(self, body: bytes) -> None:
+    def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         with closing(HTTPConnection(self.upstream, timeout=30)) as connection:
             connection.request(self.command, self.path, body, dict(self.headers))
             answer = connection.getresponse()
@@ -262,7 +301,7 @@ class _Faulty(BaseHTTPRequestHandler):
             data = answer.read()
             if not answer.headers["Content-Length"]:
                 headers.append(("Content-Length", str(len(data))))
-            self._reply(answer.status, headers, data)
+            return answer.status, headers, data
 
     def _reply(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response_only(status)

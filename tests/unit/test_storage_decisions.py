@@ -3,7 +3,12 @@ import random
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+)
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import AddressingStyle

@@ -13,12 +13,14 @@ from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
     HTTPClientError,
+    IncompleteReadError,
     NoAuthTokenError,
     NoCredentialsError,
     PartialCredentialsError,
     SSOError,
     TokenRetrievalError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage.store import KeyMissing
@@ -74,6 +76,7 @@ _DISK = {
     errno.ETIMEDOUT: Outcome.STORAGE_UNREACHABLE,
     errno.ENOTCONN: Outcome.STORAGE_UNREACHABLE,
 }
+_BROKEN_OFF = (BotoConnectionError, HTTPClientError, IncompleteReadError)
 _BROKEN: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "{place} does not speak TLS as expected; check storage.endpoint"),
     (socket.gaierror, "the name in {place} cannot be resolved; check storage.endpoint"),
@@ -110,7 +113,7 @@ def worth_retrying(error: Fault) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or status == _OVERLOADED or code_of(error) in _TRANSIENT
-    return isinstance(error, HTTPClientError) and not isinstance(_cause(error), ssl.SSLCertVerificationError)
+    return isinstance(error, _BROKEN_OFF) and not isinstance(_cause(error), ssl.SSLCertVerificationError)
 
 
 def translated(error: Fault, doing: str, uri: str, place: Place) -> TrainingError | KeyMissing:

@@ -76,6 +76,16 @@ class S3Store:
             raise
         return Entry(key, head["ContentLength"], head["ETag"].strip('"'))
 
+    def holds(self, path: Path, entry: Entry) -> bool:
+        """By ETag: the MD5 of what was sent in one piece, the MD5 of the parts' MD5s of what this program sent in parts."""
+        if not path.is_file() or path.stat().st_size != entry.size:
+            return False
+        with path.open("rb") as file:
+            if entry.size <= PART:
+                return entry.etag == _md5(file.read())
+            digests = [bytes.fromhex(_md5(file.read(end - start))) for start, end in _parts(entry.size, _part_of(entry.size))]
+        return entry.etag == _joined_etag(digests)
+
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes from `start` to before `end`, all of one version of the object."""
 
@@ -83,7 +93,7 @@ class S3Store:
             data = bytearray()
             version = self._requests.stream(self._prefix + key, start or 0, end, data.extend)
             if start is None and end is None:
-                _compare(version, hashlib.md5(data, usedforsecurity=False).hexdigest())
+                _compare(version, _md5(data))
             return bytes(data)
 
         return self._untorn(key, whole)
@@ -205,7 +215,7 @@ class S3Store:
 
         with ExitStack() as undo:
             undo.callback(self._abort, key, upload)
-            sent = self._each(send, list(enumerate(_parts(size, max(PART, math.ceil(size / _MOST_PARTS))), 1)))
+            sent = self._each(send, list(enumerate(_parts(size, _part_of(size)), 1)))
             self._call("writing", key, lambda: self._complete(at, upload, sent))
             undo.pop_all()
 
@@ -214,9 +224,8 @@ class S3Store:
             self._client.complete_multipart_upload(**at, UploadId=upload, MultipartUpload={"Parts": sent})
         except ClientError as error:
             # An earlier attempt may have gone through and only its answer was lost: then the object has this very ETag.
-            digests = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in sent if _MD5.fullmatch(part["ETag"].strip('"')))
-            expected = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(sent)}"
-            if code_of(error) != "NoSuchUpload" or self._client.head_object(**at)["ETag"].strip('"') != expected:
+            digests = [bytes.fromhex(part["ETag"].strip('"')) for part in sent if _MD5.fullmatch(part["ETag"].strip('"'))]
+            if code_of(error) != "NoSuchUpload" or self._client.head_object(**at)["ETag"].strip('"') != _joined_etag(digests):
                 raise
 
     def _abort(self, key: str, upload: str) -> None:
@@ -238,6 +247,20 @@ class S3Store:
 
 def _parts(size: int, step: int) -> Sequence[tuple[int, int]]:
     return [(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def _part_of(size: int) -> int:
+    """Bytes of each part of an object that is sent in parts."""
+    return max(PART, math.ceil(size / _MOST_PARTS))
+
+
+def _md5(data: bytes | bytearray) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _joined_etag(digests: Sequence[bytes]) -> str:
+    """The ETag of an object that was sent in parts."""
+    return f"{_md5(b''.join(digests))}-{len(digests)}"
 
 
 def _content_md5(data: bytes) -> str:

@@ -13,7 +13,7 @@ from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage.faults import naming_disk_faults
 from charalora_trainer.storage.keys import refuse_hostile_keys
 from charalora_trainer.storage.local import remove_if_empty
-from charalora_trainer.storage.store import Entry, Store
+from charalora_trainer.storage.store import Entry, KeyMissing, Store
 from charalora_trainer.storage.wholefile import whole_file
 
 INDEX = ".charalora-staged.json"
@@ -30,22 +30,32 @@ def stage(store: Store, entries: Sequence[Entry], folder: Path, on_progress: OnP
     """Make `folder` hold exactly the objects `entries` of `store`, under their keys.
 
     Files that stand as they were staged, with the same ETag and size, are not fetched again; files that are not among `entries` go. The
-    folder therefore belongs to staging alone. An interrupted staging goes on where it was.
+    folder therefore belongs to staging alone. An interrupted staging goes on where it was. An index among `entries`, of a store that was
+    itself staged, is left out.
 
     Raises:
         TrainingError: `DatasetInvalid` for keys that cannot become files; `SpecInvalid` when the folder holds files that were not staged;
             `DatasetChanged` when an object has gone since it was listed; `DiskFull`; and what the store raises.
     """
-    refuse_hostile_keys([entry.key for entry in entries])
+    wanted = [entry for entry in entries if entry.key != INDEX]
+    refuse_hostile_keys(entry.key for entry in wanted)
     with naming_disk_faults(f"Staging into {folder}"):
         staged = _Staged(folder)
-        staged.drop_all_but({entry.key for entry in entries})
-        missing = [entry for entry in entries if not staged.stands(entry)]
-        progress = _Progress(on_progress, entries, missing)
+        staged.drop_all_but({entry.key for entry in wanted})
+        missing = [entry for entry in wanted if not staged.stands(entry)]
+        progress = _Progress(on_progress, wanted, missing)
+
+        def fetch(entry: Entry) -> None:
+            try:
+                staged.add(store.download(entry.key, folder / entry.key, entry, progress.add))
+            except KeyMissing as error:
+                raise TrainingError(
+                    Outcome.DATASET_CHANGED, f"{error.uri} was listed and then deleted; start again with what is there."
+                ) from error
+
         with staged.saved_at_end(), _threads() as pool:
-            downloads = {pool.submit(store.download, entry.key, folder / entry.key, entry, progress.add): entry for entry in missing}
-            for done in as_completed(downloads):
-                staged.add(_present(done.result, downloads[done].key, store))
+            for done in as_completed([pool.submit(fetch, entry) for entry in missing]):
+                done.result()
         progress.finish()
 
 
@@ -59,17 +69,8 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _present(result: Callable[[], Entry], key: str, store: Store) -> Entry:
-    try:
-        return result()
-    except LookupError as error:
-        raise TrainingError(
-            Outcome.DATASET_CHANGED, f"{store.uri}{key} was listed and then deleted; start again with what is there now."
-        ) from error
-
-
 class _Staged:
-    """The index of a folder, and the files it speaks of."""
+    """The index of a folder, and the files it speaks of; kept about once a second."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -80,6 +81,7 @@ class _Staged:
                 Outcome.SPEC_INVALID,
                 f"{folder} holds files that were not staged there, and staging would remove them; name an empty folder.",
             )
+        self._lock = threading.Lock()
         self._files = self._read()
         self._save()
 
@@ -88,10 +90,11 @@ class _Staged:
         return self._files.get(entry.key) == [entry.size, entry.etag, self._changed(entry)]
 
     def add(self, entry: Entry) -> None:
-        """Note that a file is whole."""
-        self._files[entry.key] = [entry.size, entry.etag, self._changed(entry)]
-        if time.monotonic() - self._saved > _SAVE_SECONDS:
-            self._save()
+        """Note, from any thread, that a file is whole."""
+        with self._lock:
+            self._files[entry.key] = [entry.size, entry.etag, self._changed(entry)]
+            if time.monotonic() - self._saved > _SAVE_SECONDS:
+                self._save()
 
     def drop_all_but(self, keys: set[str]) -> None:
         """Remove every file of the folder, staged or half staged, that is not wanted any more."""

@@ -59,6 +59,10 @@ class Store(Protocol):
         """Size and ETag of one object."""
         ...
 
+    def holds(self, path: Path, entry: Entry) -> bool:
+        """Whether the object is what stands in a file here; False as well where its ETag does not tell."""
+        ...
+
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes from `start` to before `end`; fewer where the object ends earlier."""
         ...

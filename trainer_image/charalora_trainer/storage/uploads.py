@@ -25,22 +25,28 @@ class _Job:
 
     Attributes:
         files: In this order.
+        last: Of a group, the file that says that all others stand.
         and_then: Called when all of them stand in the store.
         after: Earlier uploads to the same keys.
-        droppable: Whether the job may be dropped when its files have gone.
+        follows: Of a group: what was submitted since the group before, that one included. It has to stand first.
     """
 
     files: tuple[File, ...]
+    last: File | None = None
     and_then: Callable[[], None] | None = None
     after: tuple["Future[None]", ...] = ()
-    droppable: bool = False
+    follows: tuple["_Begun", ...] = ()
+
+
+_Begun = tuple[_Job, "Future[None]"]
 
 
 class Uploads:
     """Uploads in background threads. `submit` never waits; `wait` does, and raises what failed for good.
 
     Files sent to the same key arrive in the order of their submission. A failed upload disturbs neither the others nor the training: it is
-    tried once more in `wait`, when the storage may have come back. Leaving it as a context manager gives up what has not begun.
+    tried once more by the next group and in `wait`, when the storage may have come back. Leaving it as a context manager gives up what has
+    not begun.
 
     Args:
         store: Where the files go.
@@ -50,7 +56,9 @@ class Uploads:
         self._store = store
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="upload")
         self._lock = threading.Lock()
-        self._jobs: list[tuple[_Job, Future[None]]] = []
+        self._jobs: list[_Begun] = []
+        self._since_group: list[_Begun] = []
+        self._mended: set[Future[None]] = set()
         self._latest: dict[str, Future[None]] = {}
         self._failures = 0
         self._bytes_sent = 0
@@ -75,12 +83,14 @@ class Uploads:
         self._start(_Job(((path, key),)))
 
     def submit_group(self, files: Sequence[File], last: File, and_then: Callable[[], None] | None = None) -> None:
-        """Send `files`, and `last` only when all of them stand in the store: a reader that finds `last` finds everything.
+        """Send `files`, and `last` only when they and everything submitted earlier stand in the store: who finds `last` finds all of it.
 
         `and_then` is called in the background when that is done, to remove what the group replaces. A group whose folder is gone before it
         was sent has been replaced itself: it is dropped with a warning.
         """
-        self._start(_Job((*files, last), and_then, droppable=True))
+        with self._lock:
+            follows, self._since_group = tuple(self._since_group), []
+        self._start(_Job(tuple(files), last, and_then, follows=follows))
 
     def wait(self) -> None:
         """Return when everything submitted stands in the store; what failed is tried once more, here.
@@ -88,11 +98,10 @@ class Uploads:
         Raises:
             TrainingError: An upload failed again. The others were sent, or `wait` sends them when it is called again.
         """
-        wait([future for _, future in self._jobs])
-        for job, future in self._jobs:
-            if future.exception() and (files := self._not_replaced(job, future)):
-                self._send(replace(job, files=files))
-        self._jobs.clear()
+        self._mend(tuple(self._jobs))
+        with self._lock:
+            self._jobs.clear()
+            self._since_group.clear()
 
     def close(self) -> None:
         """Begin no more uploads, and return when the running ones are through."""
@@ -105,34 +114,47 @@ class Uploads:
         self.close()
 
     def _start(self, job: _Job) -> None:
-        keys = [key for _, key in job.files]
+        keys = [key for _, key in (*job.files, *([job.last] if job.last else []))]
         earlier = tuple({self._latest[key] for key in keys if key in self._latest})
-        future = self._pool.submit(self._send, replace(job, after=earlier))
+        job = replace(job, after=earlier)
+        future = self._pool.submit(self._send, job)
         future.add_done_callback(self._note_failure)
-        self._jobs.append((job, future))
+        with self._lock:
+            self._jobs.append((job, future))
+            self._since_group.append((job, future))
         self._latest.update(dict.fromkeys(keys, future))
 
     def _send(self, job: _Job) -> None:
-        wait(job.after)  # they began earlier, so they need no thread that this one holds
-        for path, key in job.files:
-            try:
-                size = path.stat().st_size
-                self._store.upload(path, key)
-            except FileNotFoundError:
-                if not job.droppable or path.parent.exists():
-                    raise
-                logger.warning("Upload dropped, its files were replaced", extra={"key": key})
-                return
-            with self._lock:
-                self._bytes_sent += size
+        """Send the files of a job. What it waits for began earlier, so that needs no thread that this one holds."""
+        wait(job.after)
+        self._mend(job.follows)
+        try:
+            for file in (*job.files, *([job.last] if job.last else [])):
+                self._send_file(*file)
+        except FileNotFoundError:
+            if not job.last or job.last[0].parent.exists():
+                raise
+            logger.warning("Upload dropped, its files were replaced", extra={"key": job.last[1]})
+            return
         if job.and_then:
             job.and_then()
 
-    def _not_replaced(self, job: _Job, future: "Future[None]") -> tuple[File, ...]:
-        return tuple(file for file in job.files if self._latest[file[1]] is future)
+    def _send_file(self, path: Path, key: str) -> None:
+        size = path.stat().st_size
+        self._store.upload(path, key)
+        with self._lock:
+            self._bytes_sent += size
+
+    def _mend(self, begun: Sequence[_Begun]) -> None:
+        """Wait for uploads, and send again what failed and nothing newer has replaced."""
+        wait([future for _, future in begun])
+        for job, future in begun:
+            if future.exception() and future not in self._mended:
+                self._send(replace(job, files=tuple(file for file in job.files if self._latest[file[1]] is future)))
+                self._mended.add(future)
 
     def _note_failure(self, future: "Future[None]") -> None:
         if not future.cancelled() and (error := future.exception()):
             with self._lock:
                 self._failures += 1
-            logger.warning("Upload failed, it is tried again at the end", extra={"why": str(error)})
+            logger.warning("Upload failed, it is tried again later", extra={"why": str(error)})
