@@ -105,11 +105,23 @@ def test_everything_is_found_at_once_and_the_most_telling_reason_is_given(datase
     }
 
 
-def test_the_message_is_one_line(dataset: Path, tmp_path: Path) -> None:
-    """Whatever went wrong."""
+def test_several_problems_are_a_line_each_below_their_number(dataset: Path, tmp_path: Path) -> None:
+    """As a wrong resource's are."""
+    (dataset / "0.txt").unlink()
+    checked = report(dataset, tmp_path / "nothing")
+    with pytest.raises(TrainingError) as raised:
+        raise_for_findings(checked)
+
+    summary, *lines = raised.value.message.splitlines()
+    assert f"{len(lines)} problems keep this training from starting:" == summary
+    assert [finding.text for finding in checked.findings if finding.stops] == [line.strip() for line in lines]
+
+
+def test_one_problem_is_one_line(dataset: Path, base: Path) -> None:
+    """There is nothing to count."""
     (dataset / "0.txt").unlink()
     with pytest.raises(TrainingError) as raised:
-        raise_for_findings(report(dataset, tmp_path / "nothing"))
+        raise_for_findings(report(dataset, base))
 
     assert "\n" not in raised.value.message
 
