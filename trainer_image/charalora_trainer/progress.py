@@ -5,7 +5,7 @@ from enum import Enum
 
 SECONDS_BETWEEN_LINES = 10.0
 PERCENT_BETWEEN_LINES = 5.0
-SHORTEST_PAUSE = 1.0  # a stage of a few seconds needs no twenty lines
+SHORTEST_PAUSE = 5.0  # a stage of a few seconds needs no line but its last
 MINUTE, HOUR, KIBI = 60, 3600, 1024
 
 
@@ -105,7 +105,7 @@ def closing_line(progress: Progress, *, whole: bool) -> str:
 
 
 def line_is_due(now: Progress, last: Progress | None) -> bool:
-    """A line every ten seconds or five percent, never two within a second; the closing line is not asked for here."""
+    """A line every ten seconds or five percent, never two within five seconds; the closing line is not asked for here."""
     if last is None:
         return now.seconds >= SHORTEST_PAUSE
     pause = now.seconds - last.seconds
