@@ -17,26 +17,15 @@ import basemodels
 from basemodels import UNET, VAE, WEIGHTS, safetensors, tensors, write, write_base
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import Storage
-from charalora_trainer.basemodel import BaseModelFacts, Source, expected, files_to_fetch, inspect, locate, weights_of
+from charalora_trainer.basemodel import BaseModelFacts, Source, expected, files_to_fetch, inspect, locate, original, weights_of
 from charalora_trainer.basemodel.configs import TextEncoderConfig, UnetConfig, VaeConfig, unusual
 from charalora_trainer.basemodel.pickles import ALLOWED_GLOBALS
 from charalora_trainer.finding import Finding
 from charalora_trainer.storage.local import LocalStore
 from charalora_trainer.storage.store import Entry
 
-SINGLE = {
-    "model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3),
-    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
-    "model.diffusion_model.middle_block.1.proj_in.weight": (1280, 1280, 1, 1),
-    "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.attn2.to_v.weight": (320, 768),
-    "model.diffusion_model.out.2.weight": (4, 320, 3, 3),
-    "first_stage_model.encoder.conv_in.weight": (128, 3, 3, 3),
-    "first_stage_model.quant_conv.weight": (8, 8, 1, 1),
-    "first_stage_model.decoder.conv_out.weight": (3, 128, 3, 3),
-    "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight": (49408, 768),
-    "cond_stage_model.transformer.text_model.encoder.layers.0.self_attn.q_proj.weight": (768, 768),
-    "cond_stage_model.transformer.text_model.encoder.layers.11.mlp.fc2.weight": (768, 3072),
-}
+SINGLE = {name: today.shape for name, today in original.counterparts(original.configs({})).items()}
+"""Stable Diffusion 1.5 in one file."""
 
 
 def look(path: Path) -> tuple[BaseModelFacts | None, list[Finding]]:

@@ -27,6 +27,11 @@ def text_encoder(config: TextEncoderConfig) -> dict[str, Shape]:
     return dict(_text_encoder(config))
 
 
+def plain(shape: Shape) -> Shape:
+    """The shape of a matrix, for a 1x1 convolution too: older files write one as the other, and loading turns them."""
+    return shape[:2] if shape[2:] == (1, 1) else shape
+
+
 def _unet(config: UnetConfig) -> Shapes:
     channels = config.block_out_channels
     layers, context = config.layers_per_block, config.cross_attention_dim

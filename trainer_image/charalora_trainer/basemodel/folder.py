@@ -9,8 +9,9 @@ from pydantic import BaseModel, ValidationError
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.basemodel import expected
 from charalora_trainer.basemodel.configs import TextEncoderConfig, UnetConfig, VaeConfig, unusual
+from charalora_trainer.basemodel.expected import plain
 from charalora_trainer.basemodel.facts import BaseModelFacts, Source, invalid
-from charalora_trainer.basemodel.header import TensorInfo, read_header
+from charalora_trainer.basemodel.header import FLOATS, TensorInfo, read_header
 from charalora_trainer.basemodel.layout import INDEX, SCHEDULER, needed, weights_of
 from charalora_trainer.basemodel.pickles import read_names
 from charalora_trainer.finding import Finding
@@ -18,7 +19,6 @@ from charalora_trainer.storage import Entry
 
 MAX_CONFIG = 1024 * 1024
 _SECOND_PARTS = {"transformer", "text_encoder_2", "text_encoder_3", "controlnet"}
-_FLOATS = {"F16", "BF16", "F32", "F64"}
 _WHOLE = "give a complete diffusers folder of a Stable Diffusion 1.x model"
 
 _C = TypeVar("_C", bound=BaseModel)
@@ -174,16 +174,11 @@ def _difference(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Ten
         return f"{len(missing)} of {len(wanted)} tensors are missing, such as {missing[0]}"
     for name, shape in wanted.items():
         info = tensors[name]
-        if info.shape is not None and _plain(info.shape) != _plain(shape):
+        if info.shape is not None and plain(info.shape) != plain(shape):
             return f"{name} is {info.shape}, not {shape}"
-        if info.dtype is not None and info.dtype not in _FLOATS:
+        if info.dtype is not None and info.dtype not in FLOATS:
             return f"{name} has the type {info.dtype}; only F32, F16 and BF16 can be trained on"
     return None
-
-
-def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a matrix, for a 1x1 convolution too: older files write one as the other, and loading turns them."""
-    return shape[:2] if shape[2:] == (1, 1) else shape
 
 
 def _today(part: str, name: str) -> str:

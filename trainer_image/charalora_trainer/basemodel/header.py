@@ -14,6 +14,8 @@ from charalora_trainer.storage import Entry, Store
 
 MAX_HEADER = 16 * 1024 * 1024  # a Stable Diffusion has some hundred KiB
 MAX_DIMENSIONS = 8
+FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
+"""Types of numbers that weights can be trained on in."""
 _FIRST_READ = 256 * 1024  # most headers whole, in one request
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
          "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}  # fmt: skip
