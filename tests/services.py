@@ -6,9 +6,11 @@ behind toxiproxy, `faulty_s3` behind a proxy that answers what a test tells it t
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.request
 import uuid
@@ -93,7 +95,7 @@ def seaweedfs(folder: Path) -> Iterator[S3]:
         assert process.stdout
         with process.stdin:  # its end is the service's end
             service = json.loads(process.stdout.readline() or "null")
-            assert service, f"SeaweedFS did not start; see {folder / 'seaweedfs/weed.log'}"
+            assert service, f"SeaweedFS did not start: {(folder / 'seaweedfs/weed.log').read_text()[-2000:]}"
             del service["pid"]
             yield S3(**service, ca_file=ca_file, bucket="", client=_client(service))
 
@@ -171,9 +173,10 @@ def toxiproxy() -> Iterator[str]:
     """A running toxiproxy: the address of its interface. Built from source on a machine that has none yet."""
     server = subprocess.run([ROOT / "devtools/toxiproxy.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     port = free_port()
-    with subprocess.Popen(
-        [server, "-host", "127.0.0.1", "-port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    # Where setpriv is at hand (all of Debian), the proxy ends with this process, however that ends.
+    guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+    command = [*guard, server, "-host", "127.0.0.1", "-port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _await_port(port)
             yield f"http://127.0.0.1:{port}"
@@ -316,8 +319,9 @@ class _Faulty(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def _seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    with seaweedfs(tmp_path_factory.mktemp("s3")) as service:
+def _seaweedfs() -> Iterator[S3]:
+    # pytest keeps its own temporary folders for three sessions; a service's data are worth no disk afterwards.
+    with tempfile.TemporaryDirectory(prefix="charalora-s3-") as folder, seaweedfs(Path(folder)) as service:
         yield service
 
 

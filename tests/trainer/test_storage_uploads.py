@@ -175,8 +175,10 @@ def test_of_a_file_that_grows_a_whole_beginning_is_sent(s3: S3, tmp_path: Path) 
 
     def write_on() -> None:
         with log.open("ab", buffering=0) as file:
-            while not stop.wait(0.001):
+            for _ in range(3000):
                 file.write(b"x" * 1000)
+                if stop.wait(0.001):
+                    break
 
     writer = threading.Thread(target=write_on)
     writer.start()
