@@ -1,5 +1,6 @@
 """The command line as people and Jobs use it: real commands on a tiny untrained model."""
 
+import hashlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 
 from charalora_spec.outcome import Outcome
 from charalora_trainer.runfile import load
+from services import S3
 from toyworld.architecture import untrained_base
 from toyworld.characters import CHARACTERS
 
@@ -277,6 +279,21 @@ def test_a_report_is_made_again_where_it_is_asked_for(world: World, tmp_path: Pa
 
     assert 0 == done.returncode, done.stderr
     assert f"<h1>{WORD}</h1>" in (tmp_path / "again.html").read_text()
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_report_is_made_from_a_bucket(world: World, tmp_path: Path, s3: S3, *, is_finished: bool) -> None:
+    """Of a training that is over, and of one that has no manifest yet; the files that it lists are the same."""
+    for path in (path for path in world.exps.rglob("*") if path.is_file() and (is_finished or path.name != "manifest.json")):
+        s3.put(f"w/{path.relative_to(world.exps).as_posix()}", path.read_bytes())
+
+    done = charalora("report", s3.uri("w/"), "--endpoint", s3.endpoint, "--to", "remote.html", folder=tmp_path)
+
+    assert 0 == done.returncode, done.stderr
+    page = (tmp_path / "remote.html").read_text()
+    digest = hashlib.sha256((world.exps / "ckpts" / "lora-4.safetensors").read_bytes()).hexdigest()
+    assert digest in page
+    assert 3 == page.count("data:image/webp;base64,") - 6  # two pictures by step, the last of them on top, and six of the data set
 
 
 def test_a_folder_that_is_no_training_has_no_report(tmp_path: Path) -> None:
