@@ -611,6 +611,13 @@ def test_locating_splits_a_file_from_its_folder(tmp_path: Path) -> None:
     assert (f"file://{tmp_path}/sub/", "model.ckpt") == (source.store.uri, source.file)
 
 
+def test_a_file_uri_may_be_percent_encoded(tmp_path: Path) -> None:
+    """As `Path.as_uri` writes it."""
+    file = single(tmp_path / "a model #1.safetensors", SINGLE)
+
+    assert inspect(locate(file.as_uri(), Storage()))[0] is not None
+
+
 def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 

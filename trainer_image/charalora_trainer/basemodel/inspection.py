@@ -1,5 +1,7 @@
 """The way in: a base model wherever and however it lies."""
 
+from urllib.parse import unquote
+
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import Storage
 from charalora_trainer.basemodel.facts import BaseModelFacts, Source, invalid
@@ -20,7 +22,8 @@ def locate(uri: str, storage: Storage) -> Source:
     if not uri.endswith(FILE_ENDINGS):
         return Source(open_store(uri, storage))
     folder, slash, name = uri.rpartition("/")
-    return Source(open_store(f"{folder}/" if slash else ".", storage), name)
+    key = unquote(name) if uri.startswith("file://") else name
+    return Source(open_store(f"{folder}/" if slash else ".", storage), key)
 
 
 def inspect(source: Source) -> tuple[BaseModelFacts | None, list[Finding]]:

@@ -4,15 +4,18 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from charalora_trainer.data import picture_file, pictures
 from charalora_trainer.data.picture_file import EXTENSIONS, PictureRefused, Refusal
 from charalora_trainer.finding import Finding, about_files
 
 MAX_CAPTION_BYTES = 64 * 1024
-_MOST_THREADS = 8  # each holds a decoded picture of up to 64 megapixels
+_MOST_THREADS = 4
+_LARGE = 16_000_000  # pixels; larger ones are decoded one at a time: 64 megapixels take most of a gigabyte on the way
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class Opened:
 
 def open_pictures(folder: Path, names: Iterable[str]) -> tuple[list[Opened], list[PictureRefused]]:
     """Decode every picture; several at a time, for Pillow decodes without Python's lock."""
+    alone = Lock()
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(lambda name: _open(folder / name), names))
+        results = list(pool.map(lambda name: _open(folder / name, alone), names))
     opened = [result for result in results if isinstance(result, Opened)]
     return opened, [result for result in results if isinstance(result, PictureRefused)]
 
@@ -77,10 +81,12 @@ def caption_findings(captions: Mapping[str, str | None]) -> list[Finding]:
     return about_files(wrong, f"Captions that are no UTF-8 text of up to {MAX_CAPTION_BYTES // 1024} KiB", "save them as UTF-8")
 
 
-def _open(file: Path) -> Opened | PictureRefused:
+def _open(file: Path, alone: Lock) -> Opened | PictureRefused:
     try:
         data = picture_file.read(file)
-        image = pictures.decode(data, file.name)
-        return Opened(file.name, picture_file.read_header(data, file.name).format, image.size, hashlib.sha256(data).hexdigest())
+        header = picture_file.read_header(data, file.name)
+        with alone if header.width * header.height > _LARGE else nullcontext():
+            size = pictures.decode(data, file.name).size
+        return Opened(file.name, header.format, size, hashlib.sha256(data).hexdigest())
     except PictureRefused as refused:
         return refused

@@ -83,9 +83,11 @@ def _flat(image: Image.Image) -> Image.Image:
         return _srgb(_eight_bits(image), profile)
     if not image.has_transparency_data:
         return _srgb(image, profile)
-    rgba = image.convert("RGBA")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     colours = rgba.convert("RGB").convert("L") if image.mode in _GREY else rgba.convert("RGB")
-    return Image.composite(_srgb(colours, profile), Image.new("RGB", image.size, "white"), rgba.getchannel("A"))
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(_srgb(colours, profile), mask=rgba.getchannel("A"))
+    return flat
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
