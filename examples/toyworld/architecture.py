@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from toyworld.tokenizer import POSITIONS, write_tokenizer
+from toyworld.reading import WIDTH, text_encoder
+from toyworld.tokenizer import write_tokenizer
 
 PICTURE = 128
 LATENT = PICTURE // 8
-TEXT_WIDTH = 128
 
 
 @dataclass
@@ -55,35 +55,28 @@ def vae() -> AutoencoderKL:
     )
 
 
-def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """CLIP's text transformer, small: three layers read a caption."""
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=4 * TEXT_WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=POSITIONS,
-        projection_dim=TEXT_WIDTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return CLIPTextModel(config)
-
-
 def unet() -> UNet2DConditionModel:
     """The denoiser. It attends to the caption at 16x16, at 8x8 and in the middle, so a LoRA has the same places as in a real model."""
-    return UNet2DConditionModel(
+    model = UNet2DConditionModel(
         sample_size=LATENT,
         block_out_channels=(48, 96, 112),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         layers_per_block=1,
-        cross_attention_dim=TEXT_WIDTH,
+        cross_attention_dim=WIDTH,
         attention_head_dim=4,
         norm_num_groups=16,
     )
+    listen(model)
+    return model
+
+
+def listen(model: UNet2DConditionModel) -> None:
+    """Start the attention to captions four times as selective: evenly spread over 77 tokens, no single word is heard."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("attn2.to_k.weight"):
+                weight.mul_(4)
 
 
 def scheduler() -> DDPMScheduler:
@@ -104,7 +97,7 @@ def untrained(tokenizer_folder: Path, seed: int = 0) -> Components:
     tokenizer = write_tokenizer(tokenizer_folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Components(vae(), text_encoder(tokenizer), unet(), tokenizer, scheduler())
+        return Components(vae(), text_encoder(tokenizer, seed), unet(), tokenizer, scheduler())
 
 
 def untrained_base(folder: Path, seed: int = 0) -> None:

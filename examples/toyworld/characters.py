@@ -85,3 +85,13 @@ def pretraining_look(rng: random.Random) -> Look:
         look = random_look(rng)
         if not any(resemble(look, character.look) for character in CHARACTERS.values()):
             return look
+
+
+def main() -> None:
+    """Write the demo's data set."""
+    character = CHARACTERS["surtr_arknights"]
+    character.write_dataset(Path(__file__).with_name(character.name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Teach the UNet and the text encoder, together and from nothing, to draw what a caption says."""
+"""Teach the UNet, from nothing, to draw what a caption says."""
 
 import math
 import random
@@ -7,15 +7,16 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from torch import Tensor
+from transformers import CLIPTokenizer
 
-from toyworld.architecture import scheduler, text_encoder, unet
+from toyworld.architecture import scheduler, unet
 from toyworld.autoencoder import pixels
 from toyworld.characters import pretraining_look
 from toyworld.checkpoint import Training, append_figures, start
 from toyworld.drawing import draw
 from toyworld.looks import Look, training_caption
+from toyworld.reading import text_encoder
 from toyworld.tokenizer import write_tokenizer
 
 RATE = 1e-3
@@ -25,20 +26,6 @@ PICTURES = 20_000
 VALIDATION = 256
 FIRST_SEED = 1_000_000
 SNR_LIMIT = 5.0
-
-
-class Reader(nn.Module):
-    """The two networks that learn here: a text encoder reads, a UNet draws."""
-
-    def __init__(self, text: CLIPTextModel, denoiser: UNet2DConditionModel) -> None:
-        super().__init__()
-        self.text = text
-        self.unet = denoiser
-
-    def forward(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        """The noise in `noisy` [n, 4, 16, 16] at timesteps `t` [n], given captions `ids` [n, 77]."""
-        prediction: Tensor = self.unet(noisy, t, self.text(ids).last_hidden_state).sample
-        return prediction
 
 
 def look_of(number: int) -> Look:
@@ -86,11 +73,12 @@ class Lessons:
         stored = torch.load(work / "latents.pt", weights_only=True)
         self.scale: float = stored["scale"]
         self._mean, self._spread, self._tokenizer = stored["mean"], stored["spread"], tokenizer
+        self._reader = text_encoder(tokenizer).requires_grad_(requires_grad=False)
         self._looks = [look_of(number) for number in range(len(self._mean))]
         self._schedule = scheduler()
 
     def batch(self, step: int, numbers: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Noisy latents, timesteps (spread evenly over the schedule), token ids and the noise."""
+        """Noisy latents, timesteps (spread evenly over the schedule), what the captions say and the noise."""
         rng, dice = random.Random(step), torch.Generator().manual_seed(step)
         mean, spread = self._mean[numbers].float(), self._spread[numbers].float()
         latents = (mean + spread * torch.randn(mean.shape, generator=dice)) * self.scale
@@ -98,25 +86,25 @@ class Lessons:
         t = ((torch.arange(len(numbers)) + torch.rand(len(numbers), generator=dice)) * 1000 / len(numbers)).long()
         captions = [training_caption(self._looks[number], rng) for number in numbers]
         ids = self._tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self._schedule.add_noise(latents, noise, t), t, ids, noise
+        return self._schedule.add_noise(latents, noise, t), t, self._reader(ids).last_hidden_state, noise
 
     def training_batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Batch `step` of the training pictures."""
         return self.batch(step, random.Random(step).sample(range(PICTURES), BATCH))
 
-    def validation_loss(self, model: Reader) -> float:
+    def validation_loss(self, model: UNet2DConditionModel) -> float:
         """The loss on pictures that are never trained on, at fixed noise."""
         losses = []
         for first in range(0, VALIDATION, 64):
-            noisy, t, ids, noise = self.batch(-1 - first, list(range(PICTURES + first, PICTURES + first + 64)))
+            noisy, t, text, noise = self.batch(-1 - first, list(range(PICTURES + first, PICTURES + first + 64)))
             with torch.no_grad():
-                losses.append(weighted_loss(model(noisy, t, ids), noise, t, self._schedule).item())
+                losses.append(weighted_loss(model(noisy, t, text).sample, noise, t, self._schedule).item())
         return sum(losses) / len(losses)
 
-    def step_loss(self, model: Reader, step: int) -> Tensor:
+    def step_loss(self, model: UNet2DConditionModel, step: int) -> Tensor:
         """The loss of training batch `step`."""
-        noisy, t, ids, noise = self.training_batch(step)
-        return weighted_loss(model(noisy, t, ids), noise, t, self._schedule)
+        noisy, t, text, noise = self.training_batch(step)
+        return weighted_loss(model(noisy, t, text).sample, noise, t, self._schedule)
 
 
 def train_unet(work: Path, steps: int, seed: int = 0) -> None:
@@ -124,7 +112,7 @@ def train_unet(work: Path, steps: int, seed: int = 0) -> None:
     torch.manual_seed(seed)
     tokenizer = write_tokenizer(work / "tokenizer")
     lessons = Lessons(work, tokenizer)
-    training = start(Reader(text_encoder(tokenizer), unet()), RATE, (0.9, 0.98), 0.01)
+    training = start(unet(), RATE, (0.9, 0.98), 0.01)
     training.resume(work / "unet.pt")
     began, first, total = time.monotonic(), training.step, 0.0
     while training.step < steps:
@@ -139,7 +127,7 @@ def train_unet(work: Path, steps: int, seed: int = 0) -> None:
             append_figures(work / "unet.jsonl", step=training.step, validation=round(lessons.validation_loss(training.average), 4))
 
 
-def unet_step(training: Training[Reader], lessons: Lessons, rate: float) -> float:
+def unet_step(training: Training[UNet2DConditionModel], lessons: Lessons, rate: float) -> float:
     """One step of the optimizer; returns the loss."""
     for group in training.optimizer.param_groups:
         group["lr"] = RATE * rate

@@ -108,7 +108,7 @@ def training_caption(look: Look, rng: random.Random) -> str:
     """
     if rng.random() < 0.1:
         return ", ".join(rng.sample(FLAWS, rng.randrange(1, len(FLAWS) + 1))) if rng.random() < 0.3 else ""
-    dropped = rng.choice((0.0, 0.0, 0.1, 0.5, 0.8))
+    dropped = rng.choice((0.0, 0.0, 0.0, 0.1, 0.5))
     tags = [tag for tag in look.tags() if rng.random() >= dropped]
     if rng.random() < 0.5:
         rng.shuffle(tags)

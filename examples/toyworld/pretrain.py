@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from toyworld.architecture import Components, scheduler, text_encoder, unet
+from toyworld.architecture import Components, scheduler, unet
 from toyworld.autoencoder import polish_decoder, train_vae, trained_vae
-from toyworld.diffusion import Reader, encode_pictures, train_unet
+from toyworld.diffusion import encode_pictures, train_unet
+from toyworld.reading import text_encoder
 from toyworld.tokenizer import write_tokenizer
 
 BASE = Path(__file__).with_name("base")
@@ -29,11 +30,11 @@ def work_folder() -> Path:
 def export(work: Path, folder: Path) -> None:
     """Write the averaged weights of the last checkpoints as a pipeline folder in fp16."""
     tokenizer = write_tokenizer(folder / "tokenizer")
-    reader = Reader(text_encoder(tokenizer), unet())
-    reader.load_state_dict(torch.load(work / "unet.pt", weights_only=True)["average"])
+    denoiser = unet()
+    denoiser.load_state_dict(torch.load(work / "unet.pt", weights_only=True)["average"])
     autoencoder = trained_vae(work)
     autoencoder.register_to_config(scaling_factor=torch.load(work / "latents.pt", weights_only=True)["scale"])
-    Components(autoencoder, reader.text, reader.unet, tokenizer, scheduler()).save(folder)
+    Components(autoencoder, text_encoder(tokenizer), denoiser, tokenizer, scheduler()).save(folder)
 
 
 def main() -> None:
