@@ -1,9 +1,6 @@
 """A bucket's prefix as a store, on any service that speaks S3."""
 
-import base64
 import hashlib
-import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
@@ -14,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from botocore.exceptions import ClientError
 
 from charalora_spec.outcome import Outcome, TrainingError
+from charalora_trainer.storage import etags
 from charalora_trainer.storage.client import PARALLEL
+from charalora_trainer.storage.etags import PART
 from charalora_trainer.storage.faults import code_of, naming_disk_faults
 from charalora_trainer.storage.keys import refuse_hostile
 from charalora_trainer.storage.requests import Replaced, Requests, Version
@@ -28,12 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
-PART = 8 << 20
-"""Bytes of one request for a big object; `PARALLEL` of them are in memory at most while one is sent."""
-
-_MOST_PARTS = 10_000  # S3's limit
 _FRESH_STARTS = 3
-_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 class S3Store:
@@ -77,14 +71,8 @@ class S3Store:
         return Entry(key, head["ContentLength"], head["ETag"].strip('"'))
 
     def holds(self, path: Path, entry: Entry) -> bool:
-        """By ETag: the MD5 of what was sent in one piece, the MD5 of the parts' MD5s of what this program sent in parts."""
-        if not path.is_file() or path.stat().st_size != entry.size:
-            return False
-        with path.open("rb") as file:
-            if entry.size <= PART:
-                return entry.etag == _md5(file.read())
-            digests = [bytes.fromhex(_md5(file.read(end - start))) for start, end in _parts(entry.size, _part_of(entry.size))]
-        return entry.etag == _joined_etag(digests)
+        """By size and ETag; False for an object whose ETag is another digest, as with some kinds of encryption."""
+        return path.is_file() and path.stat().st_size == entry.size and etags.of_file(path) == entry.etag
 
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes from `start` to before `end`, all of one version of the object."""
@@ -93,7 +81,7 @@ class S3Store:
             data = bytearray()
             version = self._requests.stream(self._prefix + key, start or 0, end, data.extend)
             if start is None and end is None:
-                _compare(version, _md5(data))
+                _compare(version, etags.md5(data))
             return bytes(data)
 
         return self._untorn(key, whole)
@@ -130,7 +118,7 @@ class S3Store:
     def write(self, key: str, data: bytes) -> None:
         """Put small data."""
         refuse_hostile(key)
-        self._call("writing", key, lambda: self._client.put_object(**self._at(key), Body=data, ContentMD5=_content_md5(data)))
+        self._call("writing", key, lambda: self._client.put_object(**self._at(key), Body=data, ContentMD5=etags.content_md5(data)))
 
     def create(self, key: str, data: bytes) -> bool:
         """Put small data unless something is there; the service decides, by `If-None-Match: *`."""
@@ -140,7 +128,7 @@ class S3Store:
         def put() -> bool:
             attempts.append(key)
             try:
-                self._client.put_object(**self._at(key), Body=data, ContentMD5=_content_md5(data), IfNoneMatch="*")
+                self._client.put_object(**self._at(key), Body=data, ContentMD5=etags.content_md5(data), IfNoneMatch="*")
             except ClientError as error:
                 if code_of(error) not in {"PreconditionFailed", "412"}:
                     raise
@@ -192,10 +180,10 @@ class S3Store:
 
                 return self._requests.stream(self._prefix + entry.key, *bounds, sink, entry.etag)
 
-        versions = self._each(fetch, _parts(entry.size, PART))
+        versions = self._each(fetch, etags.bounds(entry.size, PART))
         if draft.stat().st_size != entry.size:
             raise Replaced
-        if versions and _MD5.fullmatch(entry.etag):
+        if versions and etags.is_md5(entry.etag):
             with draft.open("rb") as file:
                 _compare(versions[0], hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest())
 
@@ -209,13 +197,13 @@ class S3Store:
             with naming_disk_faults(f"Reading {path}"), path.open("rb") as file:
                 file.seek(start)
                 data = file.read(end - start)
-            part: dict[str, Any] = {"UploadId": upload, "PartNumber": number, "Body": data, "ContentMD5": _content_md5(data)}
+            part: dict[str, Any] = {"UploadId": upload, "PartNumber": number, "Body": data, "ContentMD5": etags.content_md5(data)}
             answer = self._call("writing", key, lambda: self._client.upload_part(**at, **part))
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         with ExitStack() as undo:
             undo.callback(self._abort, key, upload)
-            sent = self._each(send, list(enumerate(_parts(size, _part_of(size)), 1)))
+            sent = self._each(send, list(enumerate(etags.bounds(size, etags.part_of(size)), 1)))
             self._call("writing", key, lambda: self._complete(at, upload, sent))
             undo.pop_all()
 
@@ -224,8 +212,8 @@ class S3Store:
             self._client.complete_multipart_upload(**at, UploadId=upload, MultipartUpload={"Parts": sent})
         except ClientError as error:
             # An earlier attempt may have gone through and only its answer was lost: then the object has this very ETag.
-            digests = [bytes.fromhex(part["ETag"].strip('"')) for part in sent if _MD5.fullmatch(part["ETag"].strip('"'))]
-            if code_of(error) != "NoSuchUpload" or self._client.head_object(**at)["ETag"].strip('"') != _joined_etag(digests):
+            expected = etags.joined([part["ETag"].strip('"') for part in sent])
+            if code_of(error) != "NoSuchUpload" or self._client.head_object(**at)["ETag"].strip('"') != expected:
                 raise
 
     def _abort(self, key: str, upload: str) -> None:
@@ -245,29 +233,7 @@ class S3Store:
             wait(futures)
 
 
-def _parts(size: int, step: int) -> Sequence[tuple[int, int]]:
-    return [(start, min(start + step, size)) for start in range(0, size, step)]
-
-
-def _part_of(size: int) -> int:
-    """Bytes of each part of an object that is sent in parts."""
-    return max(PART, math.ceil(size / _MOST_PARTS))
-
-
-def _md5(data: bytes | bytearray) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-def _joined_etag(digests: Sequence[bytes]) -> str:
-    """The ETag of an object that was sent in parts."""
-    return f"{_md5(b''.join(digests))}-{len(digests)}"
-
-
-def _content_md5(data: bytes) -> str:
-    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-
-
 def _compare(version: Version, digest: str) -> None:
     """The ETag of an object that was sent in one part is its MD5, unless it is encrypted with a key of its own."""
-    if _MD5.fullmatch(version.etag) and not version.encrypted and version.etag != digest:
+    if etags.is_md5(version.etag) and not version.encrypted and version.etag != digest:
         raise Replaced
