@@ -81,12 +81,17 @@ class Checkpoints:
         )
 
     def prune_remote(self, store: Store) -> None:
-        """Drop all but the newest two whole states of the store, manifests first, so that no half state looks whole."""
+        """Drop all but the newest two whole states of the store, and what uploads that were cut off left of others before them.
+
+        Manifests go first, so that no half state looks whole.
+        """
         keys = [entry.key for entry in store.list() if entry.key.startswith("state/step-")]
         whole = sorted({_step_of(key) for key in keys if key.endswith(f"/{MANIFEST}")})
-        for step in whole[:-KEPT]:
-            store.delete([_key(step, MANIFEST)])
-            store.delete([key for key in keys if _step_of(key) == step])
+        kept = whole[-KEPT:]
+        for step in sorted({_step_of(key) for key in keys} - set(kept)):
+            if kept and step < kept[-1]:
+                store.delete([_key(step, MANIFEST)])
+                store.delete([key for key in keys if _step_of(key) == step])
 
     def fetch_newest(self, store: Store) -> State | None:
         """Bring the newest whole state of the store here, unless this disk has one as new."""

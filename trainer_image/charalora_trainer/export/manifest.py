@@ -67,7 +67,7 @@ class Manifest:
 
 
 def of_folder(folder: Path, spec_digest: str) -> Manifest:
-    """Measure every file below a folder; hidden ones (unfinished drafts) and an older manifest are left out."""
+    """Measure every file below a folder; hidden ones (unfinished drafts), training states and an older manifest are left out."""
     paths = sorted(path.relative_to(folder).as_posix() for path in _files(folder))
     return Manifest(spec_digest, tuple(_measured(folder / path, path) for path in paths if path != FILE))
 
@@ -103,8 +103,9 @@ def verify(manifest: Manifest, store: Store) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden:
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") for part in parts)
+        if path.is_file() and not hidden and parts[0] != "state":
             yield path
 
 

@@ -49,9 +49,7 @@ def publish(job: Job, output: Path, step: int) -> None:
     civitai.write(civitai.Bundle(adapter, word, facts, samples, job.run.spec.preview.negative_prompt), output / "civitai")
     lora, words = output / "civitai" / f"{word.name}.safetensors", output / "civitai" / f"{word.name}.pt"
     proof.prove_peft(peft.write(adapter, output / "diffusers"), adapter)
-    if job.base_model.is_dir():
-        precision = torch.float16 if webui.survives(adapter, torch.float16) else torch.float32
-        prove_in_diffusers(job.base_model, lora, adapter, {words: word}, precision)
+    prove_in_diffusers(job.base_model, lora, adapter, {words: word}, webui.precision(lora))
 
 
 def _samples(folder: Path) -> Iterator[Sample]:
@@ -65,8 +63,7 @@ def _samples(folder: Path) -> Iterator[Sample]:
 def read_step(output: Path, name: str, step: int) -> tuple[Adapter, Word]:
     """LoRA and word of a save step, from the files that a user would take."""
     folder = output / "ckpts"
-    adapter = Adapter(hcp.read(folder / hcp.unet_file(step)), hcp.read(folder / hcp.text_encoder_file(step)))
-    return adapter, Word(name, embedding.load(folder / f"{name}-{step}.pt").vectors)
+    return hcp.read_step(folder, step), Word(name, embedding.load(folder / f"{name}-{step}.pt").vectors)
 
 
 def drop_unwanted(job: Job, output: Path, store: Store, step: int) -> None:
@@ -103,14 +100,15 @@ def upload(job: Job, output: Path, store: Store, uploads: Uploads) -> manifest.M
         TrainingError: What an upload met, or `OutputOccupied` when another start has taken the prefix.
     """
     complete = manifest.of_folder(output, job.claim.identity)
-    there = {entry.key: entry.size for entry in store.list()}
-    replaced = ("civitai/", "diffusers/", "report", "cfg.yaml", "train.log", "tblog/", history.FILE)
+    uploads.wait()
+    there = {entry.key: entry for entry in store.list()}
     for file in complete.files:
-        if there.get(file.path) != file.bytes or file.path.startswith(replaced):
+        entry = there.get(file.path)
+        if entry is None or not store.holds(output / file.path, entry):
             uploads.submit(output / file.path, file.path)
     uploads.wait()
-    there = {entry.key: entry.size for entry in store.list()}
-    missing = [file.path for file in complete.files if there.get(file.path) != file.bytes]
+    sizes = {entry.key: entry.size for entry in store.list()}
+    missing = [file.path for file in complete.files if sizes.get(file.path) != file.bytes]
     if missing:
         raise TrainingError(
             Outcome.EXPORT_INVALID,
