@@ -60,8 +60,9 @@ class TrainingLog:
         path = folder / history.FILE
         kept = history.until(path.read_text(encoding="utf-8"), resumed_after) if path.exists() else ""
         path.write_text(kept, encoding="utf-8")
-        self._history = path.open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(folder / "tblog", purge_step=resumed_after + 1 if resumed_after else None)
+        self._history = path.open("a", encoding="utf-8", buffering=1)
+        begun_before = any(folder.glob("tblog/*"))
+        self._tensorboard = SummaryWriter(folder / "tblog", purge_step=resumed_after + 1 if begun_before else None)
         self._handler = logs.keep_in(folder / "train.log")
         self._for_line, self._for_tensorboard = _Mean(), _Mean()
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from charalora_trainer.console import Console
@@ -14,6 +14,11 @@ from charalora_trainer.stages.facts import last_part
 from charalora_trainer.stages.picture_files import Source, Sources, save_picture
 from charalora_trainer.stages.preview import generate
 from charalora_trainer.stages.recipe import Recipe
+from charalora_trainer.stages.train import StopAsked
+
+
+class _StoppedError(Exception):
+    """The run was asked to stop while pictures were made."""
 
 
 class Gallery:
@@ -30,17 +35,28 @@ class Gallery:
         self._recipe = Recipe.of(job.run.spec.preview, job.run.spec.character.name)
         self._other: DiffusionModels | None = None
 
-    def make(self, step: int) -> list[Path]:
-        """The pictures of one step and the files beside them; none again where an earlier attempt has made them."""
+    def make(self, step: int, stop_asked: StopAsked) -> list[Path]:
+        """The pictures of one step and the files beside them; none where they were made before, or a stop is asked for meanwhile."""
         folder = self._folder / str(step)
         if len(list(folder.glob("*.png"))) >= self._recipe.pictures:
             return []
         shutil.rmtree(folder, ignore_errors=True)  # what an interrupted attempt left of these pictures
         made: list[Path] = []
-        with self._console.stage("preview", total=self._recipe.denoising_steps) as progress, self._models() as models:
-            for picture in generate(models, [self._learner.word()], self._recipe, self._job.run.spec.training.clip_skip, progress.advance):
+        with (
+            suppress(_StoppedError),
+            self._console.stage("preview", total=self._recipe.denoising_steps) as progress,
+            self._models() as models,
+        ):
+
+            def on_step() -> None:
+                progress.advance()
+                if stop_asked():
+                    raise _StoppedError
+
+            for picture in generate(models, [self._learner.word()], self._recipe, self._job.run.spec.training.clip_skip, on_step):
                 made.extend(save_picture(picture, folder, self._sources(step)))
-        return made
+            return made
+        return []
 
     def _sources(self, step: int) -> Sources:
         """Names of what the pictures are made with. Its files are being written meanwhile; their digests stand in the manifest."""

@@ -13,7 +13,7 @@ from charalora_trainer.model.load import load_models
 from charalora_trainer.processes import Processes
 from charalora_trainer.stages.encode import encode
 from charalora_trainer.stages.publish import STATE_FILE, Publisher
-from charalora_trainer.stages.train import Hooks, Measured, held_out_loss, train
+from charalora_trainer.stages.train import Hooks, Measured, StopAsked, held_out_loss, train
 
 
 def learn(job: Job, workspace: Workspace, processes: Processes, console: Console) -> None:
@@ -52,14 +52,14 @@ def _hooks(learner: Learner, feed: Feed, processes: Processes, publisher: Publis
         if publisher is not None:
             publisher.measured(step)
 
-    def save(step: int) -> None:
+    def save(step: int, stop_asked: StopAsked) -> None:
         loss = held_out_loss(learner, feed, processes)
         if publisher is not None:
-            publisher.save(step, loss)
+            publisher.save(step, loss, stop_asked)
 
     def stop(step: int) -> None:
         if publisher is not None:
-            publisher.save_state(step)
+            publisher.stop(step)
 
     return Hooks(measured, save, stop)
 

@@ -16,7 +16,7 @@ from typing import Self
 from safetensors.torch import save_file
 from torch import Tensor
 
-from charalora_spec.outcome import TrainingError
+from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer import cfg, history
 from charalora_trainer.checkpoint import Checkpoints
 from charalora_trainer.console import Console
@@ -27,7 +27,7 @@ from charalora_trainer.stages import closing
 from charalora_trainer.stages.facts import training_facts
 from charalora_trainer.stages.gallery import Gallery
 from charalora_trainer.stages.report_sources import write_report
-from charalora_trainer.stages.train import Measured
+from charalora_trainer.stages.train import Measured, StopAsked
 from charalora_trainer.storage import open_store
 from charalora_trainer.storage.uploads import Uploads
 from charalora_trainer.weights import Adapter, Word
@@ -76,6 +76,7 @@ class Publisher:
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
         self._pending: list[Future[None]] = []
         self._write_settings()
+        self._saved = done
         if done:
             self._previews(done)
 
@@ -84,8 +85,8 @@ class Publisher:
         rates = self._learner.optimizer.rates_at(step.step)
         self._log.step(step.step, step.loss, Rates(model=rates.unet, word=rates.embedding))
 
-    def save(self, step: int, held_out: float | None) -> None:
-        """Hand over everything that belongs to a save step, then make its pictures.
+    def save(self, step: int, held_out: float | None, stop_asked: StopAsked) -> None:
+        """Hand over everything that belongs to a save step, then make its pictures, unless the run is asked to stop meanwhile.
 
         Raises:
             TrainingError: What an earlier save met.
@@ -94,12 +95,17 @@ class Publisher:
             self._log.held_out(step, held_out)
         self._log.flush()
         self._submit(self._snapshot(step), exports=True)
-        self._previews(step)
+        self._previews(step, stop_asked)
 
-    def save_state(self, step: int) -> None:
-        """Save the training state alone, and wait until it is in the store: the process is about to end."""
-        self._log.flush()
-        self._submit(self._snapshot(step), exports=False)
+    def stop(self, step: int) -> None:
+        """Save the training state alone, unless the last save holds it, and wait until it is in the store: the process is about to end.
+
+        Raises:
+            TrainingError: What a save or an upload met.
+        """
+        if self._saved != step:
+            self._log.flush()
+            self._submit(self._snapshot(step), exports=False)
         self._settle()
         self._uploads.wait()
 
@@ -135,6 +141,7 @@ class Publisher:
 
     def _submit(self, snapshot: Snapshot, *, exports: bool) -> None:
         self._settle()  # at most one save behind
+        self._saved = snapshot.step
         self._pending.append(self._writer.submit(self._write, snapshot, exports=exports))
 
     def _settle(self) -> None:
@@ -144,12 +151,21 @@ class Publisher:
     def _write(self, snapshot: Snapshot, *, exports: bool) -> None:
         """Write, prove, upload; the state last, so that a resumed run has every file of the steps before it."""
         files = self._exports(snapshot) if exports else []
-        self._job.claim.verify(self._store)
         state = self._states.save(snapshot.step, lambda folder: self._write_state(snapshot, folder))
+        self._stay_owner()
         settings = [self._output / cfg.FILE, self._output / "train.log", *(self._output / "tblog").iterdir()]
         for file in [*files, *settings]:
             self._uploads.submit(file, file.relative_to(self._output).as_posix())
         self._states.upload(state, self._uploads, and_then=lambda: self._states.prune_remote(self._store))
+
+    def _stay_owner(self) -> None:
+        """Stop when a newer start has taken the output prefix. A storage that does not answer ends no training: uploads are tried again."""
+        try:
+            self._job.claim.verify(self._store)
+        except TrainingError as error:
+            if error.outcome is not Outcome.STORAGE_UNREACHABLE:
+                raise
+            logger.warning("Storage unreachable, the save stays on this machine for now", extra={"why": error.message})
 
     def _exports(self, snapshot: Snapshot) -> list[Path]:
         folder, name, step = self._output / "ckpts", self._job.run.spec.character.name, snapshot.step
@@ -168,19 +184,23 @@ class Publisher:
         for name in LOGS:
             shutil.copyfile(self._output / name, folder / name)
 
-    def _previews(self, step: int) -> None:
+    def _previews(self, step: int, stop_asked: StopAsked = lambda: False) -> None:
         """Make the pictures of a save step; whatever goes wrong there is reported, and training goes on."""
         try:
-            for file in self._gallery.make(step):
+            for file in self._gallery.make(step, stop_asked):
                 self._uploads.submit(file, file.relative_to(self._output).as_posix())
         except (TrainingError, RuntimeError, OSError, ValueError) as error:
             logger.warning("Previews failed, training goes on", extra={"step": step, "why": str(error)})
             self._console.say(f"Previews of step {step} failed ({error}); training goes on.")
 
     def _restore_logs(self, workspace: Workspace, done: int) -> None:
+        """The logs as they were when the state was saved; empty ones where training starts from the beginning."""
         self._output.mkdir(parents=True, exist_ok=True)
-        for name in LOGS if done else ():
-            shutil.copyfile(workspace.states / f"step-{done:06d}" / name, self._output / name)
+        for name in LOGS:
+            if done:
+                shutil.copyfile(workspace.states / f"step-{done:06d}" / name, self._output / name)
+            else:
+                (self._output / name).unlink(missing_ok=True)
 
     def _write_settings(self) -> None:
         (self._output / cfg.FILE).write_text(cfg.text(self._job.run), encoding="utf-8")

@@ -19,6 +19,9 @@ from charalora_trainer.processes import Processes
 
 logger = logging.getLogger(__name__)
 
+StopAsked = Callable[[], bool]
+"""Whether the run was asked to end early."""
+
 # How many steps a GPU may run ahead of this program. Reading a loss waits for the device, so it is done this often and no more.
 STEPS_AHEAD = 5
 
@@ -39,12 +42,12 @@ class Hooks:
 
     Attributes:
         measured: Called for each step, in order, up to STEPS_AHEAD steps late.
-        save: Called at every save step, the last step included.
+        save: Called at every save step, the last step included; what takes long there ends when a stop is asked for.
         stop: Called when the run is asked to end early, with the last finished step; it saves the state.
     """
 
     measured: Callable[[Measured], None]
-    save: Callable[[int], None]
+    save: Callable[[int, StopAsked], None]
     stop: Callable[[int], None]
 
 
@@ -73,14 +76,12 @@ def train(learner: Learner, feed: Feed, processes: Processes, hooks: Hooks, done
                 for measured in meter.read(processes):
                     hooks.measured(measured)
                 _refuse_divergence(learner, step)
-                stopping = processes.any(flag=stop_asked())
                 if is_save:
-                    hooks.save(step)
+                    hooks.save(step, stop_asked)
                     learner.training(active=True)
                     meter.restart()
-                if stopping and step < training.steps:
-                    if not is_save:
-                        hooks.stop(step)
+                if processes.any(flag=stop_asked()):
+                    hooks.stop(step)
                     raise TrainingError(
                         Outcome.INTERRUPTED,
                         f"Stopped on request after step {step} of {training.steps}, state saved; the same run resumes there.",
@@ -147,7 +148,7 @@ def _refuse_divergence(learner: Learner, step: int) -> None:
     in_a_row = int(learner.optimizer.nonfinite_in_a_row.item())
     if in_a_row:
         logger.warning("Steps skipped, their gradients were not finite", extra={"step": step, "in_a_row": in_a_row})
-    if in_a_row >= NAN_STEPS_IN_A_ROW:
+    if in_a_row >= min(NAN_STEPS_IN_A_ROW, learner.spec.training.steps):
         raise TrainingError(
             Outcome.LOSS_DIVERGED,
             f"The loss was not finite in {in_a_row} steps in a row, up to step {step}; lower training.learningRate or use bf16 or fp32.",
@@ -155,7 +156,7 @@ def _refuse_divergence(learner: Learner, step: int) -> None:
 
 
 @contextmanager
-def _stop_signal() -> Iterator[Callable[[], bool]]:
+def _stop_signal() -> Iterator[StopAsked]:
     """Whether SIGTERM or SIGINT came; while this is open they end the run at the next step instead of at once."""
     asked: list[int] = []
 
