@@ -14,7 +14,7 @@ import click
 from charalora_spec.outcome import Outcome, termination_message
 from charalora_trainer.cli.ending import Ending
 from charalora_trainer.cli.main import charalora
-from charalora_trainer.failures import known_failure
+from charalora_trainer.failures import interrupted, known_failure
 
 TERMINATION_LOG = "CHARALORA_TERMINATION_LOG"
 """Environment variable: the file in which a container leaves how it ended."""
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return told(Ending(Outcome.INTERRUPTED, "Stopped on request; the same command goes on where it was."))
+        return told(Ending.by(interrupted()))
     except Exception as error:  # noqa: BLE001 - the edge
         known = known_failure(error)
         return told(Ending.by(known) if known else unforeseen(error))

@@ -27,6 +27,11 @@ def known_failure(error: BaseException) -> TrainingError | None:
     return None
 
 
+def interrupted() -> TrainingError:
+    """A stop that was asked for outside of the training loop, which has nothing more to save than stands already."""
+    return TrainingError(Outcome.INTERRUPTED, "Stopped on request; the same command goes on where it was.")
+
+
 def _is_gpu_out_of_memory(error: BaseException) -> bool:
     """Asked without importing torch: where it was not imported it raised nothing."""
     torch = sys.modules.get("torch")

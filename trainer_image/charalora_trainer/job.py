@@ -1,8 +1,11 @@
 """One run on this disk: where its files lie, and what its processes have to know."""
 
+import fcntl
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import CharacterLora
 from charalora_trainer.data.dataset import DatasetPlan
 from charalora_trainer.ownership import Claim
+from charalora_trainer.storage.wholefile import TEMPORARY
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,28 @@ class Workspace:
     def outcome(self) -> Path:
         """How a process that failed ended; the first one writes it."""
         return self.root / "outcome.json"
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep every other run out while the block runs, and sweep what a killed one left half written.
+
+        The kernel lets go of the lock when this process ends, however it ends.
+
+        Raises:
+            TrainingError: `OutputOccupied` when another run works here.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TrainingError(
+                    Outcome.OUTPUT_OCCUPIED,
+                    f"Another run works in {self.root}; wait for its end, stop it, or name another folder with --work.",
+                ) from error
+            for draft in self.root.rglob(f"{TEMPORARY}*"):
+                draft.unlink()
+            yield
 
 
 def default_workspace(identity: str) -> Path:

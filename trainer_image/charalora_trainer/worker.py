@@ -1,36 +1,56 @@
-"""One process of a training, as `accelerate launch` starts it: `python -m charalora_trainer.worker WORKSPACE`."""
+"""One process of a training, as `accelerate launch` starts it: `python -m charalora_trainer.worker WORKSPACE [LAUNCHER]`."""
 
+import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
 
 from charalora_spec.outcome import TrainingError
 from charalora_trainer import logs
 from charalora_trainer.console import open_console
-from charalora_trainer.failures import known_failure
+from charalora_trainer.failures import interrupted, known_failure
 from charalora_trainer.job import Job, Workspace, note_outcome
 from charalora_trainer.processes import Processes
 from charalora_trainer.stages.learn import learn
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(workspace: Workspace) -> int:
     """Take part in the training that the workspace describes; the exit code is the outcome's.
 
-    The launcher returns 1 for every failure, so the first process that fails leaves its outcome in the workspace.
+    The launcher returns 1 for every failure, so the first process that fails leaves its outcome in the workspace. The others fail after it,
+    because they miss it; of that nothing is told.
     """
     logs.configure_from(os.environ)
-    job = Job.read(workspace.job)
-    processes = Processes.join()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the training loop takes over while it runs, and saves first
     try:
+        job = Job.read(workspace.job)
+        processes = Processes.join()
         learn(job, workspace, processes, open_console(processes.rank))
+    except KeyboardInterrupt:
+        note_outcome(workspace, interrupted())
+        return interrupted().outcome.exit_code or 1
     except (TrainingError, MemoryError, OSError, RuntimeError) as error:
         known = known_failure(error)
-        if known is None:
+        if known is not None:
+            note_outcome(workspace, known)
+        elif not workspace.outcome.exists():
             raise
-        note_outcome(workspace, known)
-        return known.outcome.exit_code or 1
+        return known.outcome.exit_code or 1 if known else 1
     return 0
 
 
+def end_with(launcher: int) -> None:
+    """Have the kernel end this process with its launcher: a killed one stops nobody, and a restart would find us in its workspace."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:
+        sys.exit(f"The launcher {launcher} has ended.")
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        end_with(int(sys.argv[2]))
     sys.exit(main(Workspace(Path(sys.argv[1]))))

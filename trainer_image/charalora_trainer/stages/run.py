@@ -9,13 +9,13 @@ from charalora_spec.spec import CharacterLora
 from charalora_trainer.checkpoint import Checkpoints
 from charalora_trainer.console import Console
 from charalora_trainer.export import manifest
-from charalora_trainer.job import Job, Workspace
-from charalora_trainer.ownership import claim, refuse_change
+from charalora_trainer.job import Job, Workspace, default_workspace
+from charalora_trainer.ownership import claim, identity_of, refuse_change, refuse_foreign
 from charalora_trainer.stages.check import raise_for_findings
 from charalora_trainer.stages.fetch import fetch_base_model
 from charalora_trainer.stages.launch import launch
 from charalora_trainer.stages.preflight import preflight
-from charalora_trainer.storage import Store
+from charalora_trainer.storage import Store, open_store
 
 THREADS = 8
 
@@ -50,38 +50,59 @@ def run_job(run: CharacterLora, workspace: Path | None, processes: int, console:
     Raises:
         TrainingError: Why it ended, if not well.
     """
-    checked = preflight(run, processes, console, workspace)
-    output, place, report = checked.output, checked.place, checked.report
+    identity = identity_of(run, run.spec.training.batch_size * processes)
+    place = Workspace(workspace or default_workspace(identity))
+    output = open_store(run.spec.output.uri, run.spec.storage)
+    refuse_foreign(output, identity)
     done = manifest.find(output)
     if done is not None:
         console.say(f"{output.uri} holds this training's finished files already; nothing is left to do.")
         return JobResult(output.uri, len(done.files), place.output / "report.html", already_done=True)
-    for line in report.summary:
-        console.say(line)
-    plan = raise_for_findings(report)
-    if expected_dataset is not None:
-        refuse_change(expected_dataset, plan.digest, "the check saw another one")
-    spec = run.spec
-    base_model = fetch_base_model(spec.base_model.uri, spec.storage, place, console)
-    preview = spec.preview.base_model
-    preview_model = fetch_base_model(preview, spec.storage, place, console) if preview else None
-
-    ours = claim(output, run.metadata.name, checked.identity, plan.digest)
-    if ours.attempt > 1:
-        _mirror(output, place, checked.identity, console)
-    warnings = tuple(finding.text for finding in report.findings)
-    Job(run, plan, checked.dataset, base_model, preview_model, warnings, ours, processes).write(place.job)
-    launch(Job.read(place.job), place, console)
+    with place.kept():
+        job = _prepared(run, place, processes, console, expected_dataset)
+        if job.claim.attempt > 1:
+            _mirror(output, place, identity, console)
+        job.write(place.job)
+        launch(Job.read(place.job), place, console)
     finished = manifest.find(output)
     if finished is None:
         raise TrainingError(Outcome.INTERNAL_ERROR, f"The training ended, but {output.uri} has no {manifest.FILE}.")
     return JobResult(output.uri, len(finished.files), place.output / "report.html", already_done=False)
 
 
+def _prepared(run: CharacterLora, place: Workspace, processes: int, console: Console, expected_dataset: str | None) -> Job:
+    """Check, fetch, and take the output prefix.
+
+    Raises:
+        TrainingError: Why the training must not start.
+    """
+    checked = preflight(run, processes, console, place.root)
+    for line in checked.report.summary:
+        console.say(line)
+    plan = raise_for_findings(checked.report)
+    if expected_dataset is not None:
+        refuse_change(expected_dataset, plan.digest, "the check saw another one")
+    spec, preview = run.spec, run.spec.preview.base_model
+    base_model = fetch_base_model(spec.base_model.uri, spec.storage, place, console)
+    preview_model = fetch_base_model(preview, spec.storage, place, console) if preview else None
+    ours = claim(checked.output, run.metadata.name, checked.identity, plan.digest)
+    warnings = tuple(finding.text for finding in checked.report.findings)
+    return Job(run, plan, checked.dataset, base_model, preview_model, warnings, ours, processes)
+
+
 def _mirror(output: Store, place: Workspace, identity: str, console: Console) -> None:
-    """Bring what earlier attempts left in the output prefix here, so that the last attempt's files are complete."""
+    """Bring what earlier attempts left in the output prefix here, so that the last attempt's files are complete.
+
+    Where the store has the newest state, its files count; else those of this disk do.
+    """
+    states = Checkpoints(place.states, identity)
+    here = states.newest()
     with console.stage("fetch earlier attempt"):
-        Checkpoints(place.states, identity).fetch_newest(output)
-        missing = [entry for entry in output.list() if not entry.key.startswith("state/") and not (place.output / entry.key).exists()]
+        newest = states.fetch_newest(output)
+        entries = [entry for entry in output.list() if not entry.key.startswith("state/")]
+        if newest == here:
+            wanted = [entry for entry in entries if not (place.output / entry.key).exists()]
+        else:
+            wanted = [entry for entry in entries if not output.holds(place.output / entry.key, entry)]
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda entry: output.download(entry.key, place.output / entry.key), missing))
+            list(pool.map(lambda entry: output.download(entry.key, place.output / entry.key, entry), wanted))
