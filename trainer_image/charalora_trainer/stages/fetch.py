@@ -10,6 +10,7 @@ from charalora_trainer.console import Console
 from charalora_trainer.job import Workspace
 from charalora_trainer.progress import Unit
 from charalora_trainer.storage import Entry, Store, open_store
+from charalora_trainer.storage.keys import problem_of, refuse_hostile_keys
 from charalora_trainer.storage.staging import stage
 
 # What a diffusers folder on the hub has that training needs; the rest (safety checker, Flax and ONNX weights) stays there.
@@ -20,7 +21,12 @@ HUB_UNWANTED = ["*.msgpack", "*.onnx", "*.non_ema.*", "*.ema.*"]
 def fetch_dataset(spec: CharacterLoraSpec, workspace: Workspace, console: Console) -> Path:
     """Pictures and captions; the folder they lie in. A folder of this machine is used where it stands."""
     store = open_store(spec.dataset.uri, spec.storage)
-    entries = [entry for entry in store.list() if "/" not in entry.key]
+    listed = store.list()
+    entries = [entry for entry in listed if "/" not in entry.key]
+    deeper = [entry.key for entry in listed if "/" in entry.key]
+    refuse_hostile_keys(key for key in deeper if problem_of(key))
+    if deeper:
+        console.say(f"{len(deeper)} files in subfolders of {store.uri} are no part of the data set, such as {deeper[0]}.")
     return _staged(store, entries, workspace.dataset, console, "fetch data set")
 
 
