@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from builders import character_lora
 from charalora_spec.spec import CharacterLoraSpec
-from charalora_trainer.optimizer import FlatParameters, Optimizer, effective_rates, schedule_factor
+from charalora_trainer.optimizer import FlatParameters, Optimizer
+from charalora_trainer.rates import effective_rates, schedule_factor
 
 
 def spec(**overrides: object) -> CharacterLoraSpec:

@@ -8,6 +8,7 @@ from charalora_spec.spec import CharacterLoraSpec
 from charalora_trainer.basemodel import BaseModelFacts
 from charalora_trainer.data.dataset import CHUNK, DatasetPlan
 from charalora_trainer.progress import Unit, amount
+from charalora_trainer.rates import effective_rates
 from charalora_trainer.words.tokenizer import END_OF_WORD
 
 
@@ -52,13 +53,13 @@ def _dataset_lines(plan: DatasetPlan) -> list[str]:
 
 def _steps_lines(spec: CharacterLoraSpec, plan: DatasetPlan, processes: int) -> list[str]:
     """How often pictures are seen, and the learning rates as they are multiplied (the guide's recipe: by the pictures of a step)."""
-    training, rates = spec.training, spec.training.learning_rate
+    training = spec.training
     pictures = training.batch_size * training.gradient_accumulation * processes
-    factor = pictures if rates.scale_with_batch else 1
     shown = len(plan.pairs) - training.loss.held_out
     seen = training.steps * pictures / max(1, shown)
-    parts = (("UNet", rates.unet), ("text encoder", rates.text_encoder), ("embedding", rates.embedding))
-    effective = ", ".join(f"{name} {rate * factor:.2g}" for name, rate in parts)
+    rates = effective_rates(training, processes)
+    effective = f"UNet {rates.unet:.2g}, text encoder {rates.text_encoder:.2g}, embedding {rates.embedding:.2g}"
+    factor = pictures if training.learning_rate.scale_with_batch else 1
     product = f"{training.batch_size} x {training.gradient_accumulation} x {processes} processes"
     return [
         f"Steps: {training.steps} of {pictures} pictures ({product}) show each picture {seen:.0f} times",

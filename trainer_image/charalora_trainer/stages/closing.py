@@ -17,7 +17,7 @@ from charalora_trainer.export import civitai, hcp, manifest, peft, proof, webui
 from charalora_trainer.export.diffusers_proof import prove_in_diffusers
 from charalora_trainer.export.model_card import Sample
 from charalora_trainer.job import Job
-from charalora_trainer.optimizer import effective_rates
+from charalora_trainer.rates import effective_rates
 from charalora_trainer.stages.facts import training_facts
 from charalora_trainer.stages.report import EffectiveRates, RunFacts
 from charalora_trainer.stages.report_sources import dataset_summary, write_facts

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from charalora_trainer.data import captions
 from charalora_trainer.export.metadata import BaseModelFacts, BucketFacts, DatasetFacts, TrainingFacts
 from charalora_trainer.job import Job
-from charalora_trainer.optimizer import effective_rates
+from charalora_trainer.rates import effective_rates
 
 
 def training_facts(job: Job, step: int, saved: datetime) -> TrainingFacts:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charalora_spec.outcome import Outcome, TrainingError
-from charalora_spec.spec import CharacterLora
+from charalora_spec.spec import CharacterLora, Storage
+from charalora_trainer import basemodel
 from charalora_trainer.checkpoint import Checkpoints
 from charalora_trainer.console import Console
 from charalora_trainer.export import manifest
@@ -84,10 +85,24 @@ def _prepared(run: CharacterLora, place: Workspace, processes: int, console: Con
         refuse_change(expected_dataset, plan.digest, "the check saw another one")
     spec, preview = run.spec, run.spec.preview.base_model
     base_model = fetch_base_model(spec.base_model.uri, spec.storage, place, console)
+    if spec.base_model.uri.startswith("hf://"):
+        _refuse_unfit(base_model)
     preview_model = fetch_base_model(preview, spec.storage, place, console) if preview else None
     ours = claim(checked.output, run.metadata.name, checked.identity, plan.digest)
     warnings = tuple(finding.text for finding in checked.report.findings)
     return Job(run, plan, checked.dataset, base_model, preview_model, warnings, ours, processes)
+
+
+def _refuse_unfit(base_model: Path) -> None:
+    """Look at a base model of the hub, which could not be looked at before it was fetched.
+
+    Raises:
+        TrainingError: `BaseModelInvalid`.
+    """
+    _, findings = basemodel.inspect(basemodel.locate(str(base_model), Storage()))
+    problems = [finding.text for finding in findings if finding.stops]
+    if problems:
+        raise TrainingError(Outcome.BASE_MODEL_INVALID, " ".join(problems))
 
 
 def _mirror(output: Store, place: Workspace, identity: str, console: Console) -> None:
