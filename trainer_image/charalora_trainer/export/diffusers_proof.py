@@ -11,12 +11,17 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from charalora_spec.outcome import Outcome, TrainingError
+from charalora_spec.spec import Prediction
 from charalora_trainer.export.matrices import Deviation, apart, invalid
 from charalora_trainer.export.proof import Proof, agreed
+from charalora_trainer.model import single_file
 from charalora_trainer.weights import Adapter, LoraModule, Word
+from charalora_trainer.words.tokenizer import BOS, EOS, load_tokenizer
 
+_NO_PARTS = {"vae": None, "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 _UNREADABLE = (ValueError, KeyError, RuntimeError, TypeError, OSError)
 
 
@@ -26,7 +31,7 @@ def prove_in_diffusers(
     """Load base model, LoRA and embeddings as a user of diffusers does, and compare what the pipeline then holds.
 
     Args:
-        base: The base model's diffusers folder.
+        base: The base model's diffusers folder, or its single file, whose parts are put into a pipeline.
         lora: A webui file, or a folder with `pytorch_lora_weights.safetensors`.
         adapter: What training computed.
         words: The trained words by their files.
@@ -75,13 +80,23 @@ def _prove_rows(pipeline: Any, path: Path, word: Word) -> None:
 
 
 def _pipeline(base: Path) -> Any:
+    if base.is_file():
+        return _pipeline_of_file(base)
     files = [file.name for file in (base / "unet").glob("*.safetensors")] + [file.name for file in (base / "unet").glob("*.bin")]
     variant = "fp16" if files and all(".fp16." in name for name in files) else None
-    parts = {"vae": None, "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     try:
-        return StableDiffusionPipeline.from_pretrained(str(base), dtype=torch.float32, variant=variant, local_files_only=True, **parts)
+        return StableDiffusionPipeline.from_pretrained(str(base), dtype=torch.float32, variant=variant, local_files_only=True, **_NO_PARTS)
     except _UNREADABLE as error:
         raise TrainingError(Outcome.BASE_MODEL_INVALID, f"diffusers cannot load the base model in {base}: {_first_line(error)}") from error
+
+
+def _pipeline_of_file(file: Path) -> Any:
+    """Diffusers' own way asks the hub for configs, so its parts are loaded as for training."""
+    unet, text_encoder, _ = single_file.load_parts(file)
+    special = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": EOS}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=load_tokenizer(None), **special)
+    scheduler = single_file.scheduler(Prediction.EPSILON)
+    return StableDiffusionPipeline(text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, **_NO_PARTS)
 
 
 def _load(loader: Callable[..., None], file: Path, **arguments: str) -> None:

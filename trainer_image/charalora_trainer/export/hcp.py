@@ -60,6 +60,18 @@ def write_modules(modules: Mapping[str, LoraModule], path: Path) -> Path:
     return path
 
 
+def read_step(folder: Path, step: int) -> Adapter:
+    """The LoRA of one step. A model that was not trained has no file; that both are missing is an error.
+
+    Raises:
+        TrainingError: As `read`.
+    """
+    unet, text_encoder = folder / unet_file(step), folder / text_encoder_file(step)
+    if not (unet.is_file() or text_encoder.is_file()):
+        raise invalid(f"{folder} has neither {unet.name} nor {text_encoder.name}; give the folder and a step of a training.")
+    return Adapter(read(unet) if unet.is_file() else {}, read(text_encoder) if text_encoder.is_file() else {})
+
+
 def read(path: Path) -> dict[str, LoraModule]:
     """The modules of one file, whichever version of HCP wrote it.
 

@@ -135,6 +135,11 @@ def read(path: Path) -> Adapter:
     )
 
 
+def precision(path: Path) -> torch.dtype:
+    """What the matrices of a file that `write` wrote are stored in."""
+    return next(tensor.dtype for key, tensor in tensorfile.read(path).tensors.items() if _ROLES[key.partition(".")[2]] is DOWN)
+
+
 def survives(adapter: Adapter, dtype: torch.dtype) -> bool:
     """Whether a file of this precision keeps every module's strength."""
     return _harm(rounding(adapter, dtype), dtype) is None

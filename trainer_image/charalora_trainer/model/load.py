@@ -1,4 +1,4 @@
-"""Loading a base model from its folder."""
+"""Loading a base model, from its folder or its file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from transformers import CLIPTextModel
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import Prediction
+from charalora_trainer.model import single_file
 from charalora_trainer.words.tokenizer import load_tokenizer
 
 
@@ -42,12 +43,24 @@ class DiffusionModels:
 
 
 def load_models(path: Path, prediction: Prediction) -> DiffusionModels:
-    """Load a diffusers folder in fp32 on the CPU, frozen and in evaluation mode.
+    """Load a diffusers folder, or one .safetensors or .ckpt file, in fp32 on the CPU, frozen and in evaluation mode.
 
     Raises:
         TrainingError: `BaseModelInvalid` when a part is missing, damaged or needs code to load.
     """
     _quiet_libraries()
+    models = _of_folder(path, prediction) if path.is_dir() else _of_file(path, prediction)
+    for module in (models.unet, models.text_encoder, models.vae):
+        module.requires_grad_(requires_grad=False).eval()
+    return models
+
+
+def _of_file(path: Path, prediction: Prediction) -> DiffusionModels:
+    unet, text_encoder, vae = single_file.load_parts(path)
+    return DiffusionModels(unet, text_encoder, vae, single_file.scheduler(prediction), load_tokenizer(None))
+
+
+def _of_folder(path: Path, prediction: Prediction) -> DiffusionModels:
     try:
         unet = UNet2DConditionModel.from_pretrained(path, **_weights(path, "unet"))
         text_encoder = CLIPTextModel.from_pretrained(path, **_weights(path, "text_encoder"))
@@ -58,10 +71,7 @@ def load_models(path: Path, prediction: Prediction) -> DiffusionModels:
             Outcome.BASE_MODEL_INVALID,
             f"The base model in {path} cannot be loaded ({_first_line(error)}); give a complete diffusers folder of Stable Diffusion 1.x.",
         ) from error
-    models = DiffusionModels(unet, text_encoder, vae, scheduler, load_tokenizer(path / "tokenizer"))
-    for module in (unet, text_encoder, vae):
-        module.requires_grad_(requires_grad=False).eval()
-    return models
+    return DiffusionModels(unet, text_encoder, vae, scheduler, load_tokenizer(path / "tokenizer"))
 
 
 def _weights(folder: Path, part: str) -> dict[str, object]:
