@@ -287,3 +287,15 @@ def test_damage_that_stays_is_unreachable_and_leaves_nothing(faulty_s3: FaultyS3
 
     assert "never arrived as one whole version" in unreachable(lambda: store_of(faulty_s3).download("a", tmp_path / "a"))
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_write_that_is_acknowledged_with_another_digest_is_sent_again(faulty_s3: FaultyS3) -> None:
+    """The ETag of the answer is the MD5 of what the service holds."""
+    other = Answer(200, headers=(("ETag", f'"{"0" * 32}"'),))
+    faulty_s3.answer(other, method="PUT")
+
+    store_of(faulty_s3).write("a", b"x")
+
+    assert b"x" == faulty_s3.get("a")
+    faulty_s3.answer(other, times=3, method="PUT")
+    assert "never arrived as one whole version" in unreachable(lambda: store_of(faulty_s3).write("b", b"x"))

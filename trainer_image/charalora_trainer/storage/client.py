@@ -29,7 +29,7 @@ PARALLEL = 8
 
 _DEFAULT_PATIENCE = 60.0
 _CONNECT_SECONDS = 10.0
-_READ_SECONDS = 30.0
+_READ_SECONDS = 20.0
 
 
 def patience_seconds(environ: Mapping[str, str]) -> float:

@@ -10,7 +10,7 @@ from charalora_trainer.storage.patience import Patience
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, PutObjectOutputTypeDef
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Requests:
             began = position
             try:
                 answer = self.client.get_object(Bucket=self.bucket, Key=key, **_wanted(position, end, version.etag))
-                version = _version(answer)
+                version = version_of(answer)
                 for chunk in answer["Body"].iter_chunks(_CHUNK):
                     sink(chunk)
                     position += len(chunk)
@@ -114,6 +114,7 @@ def _wanted(start: int, end: int | None, etag: str) -> dict[str, Any]:
     return wanted
 
 
-def _version(answer: "GetObjectOutputTypeDef") -> Version:
+def version_of(answer: "GetObjectOutputTypeDef | PutObjectOutputTypeDef") -> Version:
+    """The version that an answer speaks of."""
     encrypted = answer.get("ServerSideEncryption", "").startswith("aws:kms") or bool(answer.get("SSECustomerAlgorithm"))
     return Version(answer.get("ETag", "").strip('"'), encrypted)

@@ -16,7 +16,7 @@ from charalora_trainer.storage.client import PARALLEL
 from charalora_trainer.storage.etags import PART
 from charalora_trainer.storage.faults import code_of, naming_disk_faults
 from charalora_trainer.storage.keys import refuse_hostile
-from charalora_trainer.storage.requests import Replaced, Requests, Version
+from charalora_trainer.storage.requests import Replaced, Requests, Version, version_of
 from charalora_trainer.storage.store import BytesSeen, Entries, Entry, KeyMissing
 from charalora_trainer.storage.wholefile import whole_file
 
@@ -99,15 +99,14 @@ class S3Store:
         return self._untorn(key, whole)
 
     def upload(self, path: Path, key: str) -> None:
-        """Send a file, a big one in parts, each with its MD5 for the service to check; then ask what stands there."""
+        """Send a file, a big one in parts, and make sure that what stands there is what was sent."""
         with naming_disk_faults(f"Reading {path}"), path.open("rb") as file:
             size = path.stat().st_size
             small = file.read(size) if size <= PART else b""
         if size <= PART:
             self.write(key, small)
-            size = len(small)
-        else:
-            self._send_parts(path, key, size)
+            return
+        self._send_parts(path, key, size)
         found = self.stat(key)
         if found.size != size:
             raise TrainingError(
@@ -116,9 +115,14 @@ class S3Store:
             )
 
     def write(self, key: str, data: bytes) -> None:
-        """Put small data."""
+        """Put small data, with its MD5 for the service to check, and compare the ETag that it answers."""
         refuse_hostile(key)
-        self._call("writing", key, lambda: self._client.put_object(**self._at(key), Body=data, ContentMD5=etags.content_md5(data)))
+
+        def put() -> None:
+            answer = self._client.put_object(**self._at(key), Body=data, ContentMD5=etags.content_md5(data))
+            _compare(version_of(answer), etags.md5(data))
+
+        self._untorn(key, partial(self._call, "writing", key, put))
 
     def create(self, key: str, data: bytes) -> bool:
         """Put small data unless something is there; the service decides, by `If-None-Match: *`."""
