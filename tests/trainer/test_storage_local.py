@@ -103,6 +103,15 @@ def test_the_etag_changes_with_the_content(store: Store) -> None:
     assert before != store.stat("a").etag
 
 
+def test_a_store_knows_what_it_holds_already(store: Store, tmp_path: Path) -> None:
+    """By the bytes; another content or size, or no file, is something else."""
+    for name, data, same in (("a", b"one", True), ("b", b"two", False), ("c", b"longer", False)):
+        store.write("key", b"one")
+        (tmp_path / name).write_bytes(data)
+        assert same is store.holds(tmp_path / name, store.stat("key"))
+    assert not store.holds(tmp_path / "absent", store.stat("key"))
+
+
 @pytest.mark.parametrize("key", ["absent", "sub", "a/below/a/file"])
 def test_a_key_that_is_no_file_is_missing(store: Store, key: str, tmp_path: Path) -> None:
     """A folder is none, and there is nothing below a file."""

@@ -132,6 +132,21 @@ def test_a_small_file_makes_the_way_there_and_back(store: Store, tmp_path: Path)
     assert content(3 * MEBI) == (tmp_path / "down").read_bytes()
 
 
+def test_a_store_knows_what_it_holds_already(store: Store, tmp_path: Path) -> None:
+    """By ETag, of small files and of those sent in parts; another content or size, or no file, is something else."""
+    for name, size in (("small", 1000), ("big", 9 * MEBI)):
+        (tmp_path / name).write_bytes(content(size))
+        store.upload(tmp_path / name, name)
+        entry = store.stat(name)
+        assert store.holds(tmp_path / name, entry)
+
+        (tmp_path / name).write_bytes(bytes(size))
+        assert not store.holds(tmp_path / name, entry)
+        (tmp_path / name).write_bytes(content(size)[1:])
+        assert not store.holds(tmp_path / name, entry)
+        assert not store.holds(tmp_path / "absent", entry)
+
+
 def test_of_an_object_that_changed_since_it_was_listed_the_present_version_comes(store: Store, tmp_path: Path) -> None:
     """Never a mixture; the answer says which version it is."""
     store.write("a", content(9 * MEBI))
