@@ -318,6 +318,28 @@ class _Faulty(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@contextmanager
+def fresh_bucket(service: S3) -> Iterator[S3]:
+    """A new bucket of a service, which goes with everything in it when the block ends."""
+    with_bucket = replace(service, bucket=f"test-{uuid.uuid4().hex[:16]}")
+    service.client.create_bucket(Bucket=with_bucket.bucket)
+    yield with_bucket
+    service.client.delete_bucket(Bucket=with_bucket.bucket)
+
+
+@contextmanager
+def faulty(s3: S3) -> Iterator[FaultyS3]:
+    """A bucket behind a service that can be made to answer wrongly, and that notes what it is asked."""
+    wrong = FaultyS3(**vars(s3))
+    handler = type("Handler", (_Faulty,), {"upstream": urlsplit(s3.endpoint).netloc, "faults": wrong.faults, "requests": wrong.requests})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        yield replace(wrong, endpoint=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture(scope="session")
 def _seaweedfs() -> Iterator[S3]:
     # pytest keeps its own temporary folders for three sessions; a service's data are worth no disk afterwards.
@@ -334,15 +356,14 @@ def _toxiproxy() -> Iterator[str]:
 @pytest.fixture
 def s3(_seaweedfs: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """A fresh bucket of a real S3 service; the owner's credentials are in the environment, and no other AWS settings."""
-    service = replace(_seaweedfs, bucket=f"test-{uuid.uuid4().hex[:16]}")
     for variable in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(variable)
     settings = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}
-    for name, value in {**settings, **service.environment, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}.items():
+    local = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+    for name, value in {**settings, **_seaweedfs.environment, **local}.items():
         monkeypatch.setenv(name, value)
-    service.client.create_bucket(Bucket=service.bucket)
-    yield service
-    service.client.delete_bucket(Bucket=service.bucket)
+    with fresh_bucket(_seaweedfs) as bucket:
+        yield bucket
 
 
 @pytest.fixture
@@ -357,11 +378,5 @@ def toxic_s3(s3: S3, _toxiproxy: str) -> Iterator[ToxicS3]:
 @pytest.fixture
 def faulty_s3(s3: S3) -> Iterator[FaultyS3]:
     """The bucket of `s3` behind a service that a test can make answer wrongly."""
-    faulty = FaultyS3(**vars(s3))
-    handler = type("Handler", (_Faulty,), {"upstream": urlsplit(s3.endpoint).netloc, "faults": faulty.faults, "requests": faulty.requests})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        yield replace(faulty, endpoint=f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
-        thread.join()
+    with faulty(s3) as wrong:
+        yield wrong

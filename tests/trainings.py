@@ -21,7 +21,9 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from builders import character_lora_wire
 from charalora_spec.outcome import Outcome
@@ -49,6 +51,11 @@ def picture(width: int = 64, height: int = 64, seed: int = 0, kind: str = "PNG")
     file = io.BytesIO()
     small.resize((width, height), Image.Resampling.BICUBIC).save(file, kind)
     return file.getvalue()
+
+
+def same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Whether two files hold the same tensors, bit by bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @dataclass(frozen=True)
@@ -193,10 +200,13 @@ class TrainingJob:
 
     def start(self, *options: str, work: str = "work", processes: int = 1) -> Running:
         """`charalora run` on the resource with a workspace of that name."""
+        return self.start_command(*self.arguments(*options, work=work, processes=processes))
+
+    def arguments(self, *options: str, work: str = "work", processes: int = 1) -> list[str]:
+        """What `charalora` is given; the resource is written for it."""
         file = self.folder / "surtr.json"
         file.write_text(json.dumps(self.resource), encoding="utf-8")
-        arguments = ["run", str(file), "--processes", str(processes), "--work", str(self.folder / work), *options]
-        return self.start_command(*arguments)
+        return ["run", str(file), "--processes", str(processes), "--work", str(self.folder / work), *options]
 
     def start_command(self, *arguments: str) -> Running:
         """Any command with the environment of this job."""
