@@ -29,6 +29,7 @@ from proof_cells import Cell, Measured, compute, digest_of, source_digest  # noq
 from proof_report import Proof, markdown, shortcomings, write  # noqa: E402
 from proof_training import BOTH, GUIDE, LORA, WORD, Inputs, resource_of  # noqa: E402
 
+from charalora_spec.outcome import TrainingError  # noqa: E402
 from charalora_trainer.rates import effective_rates  # noqa: E402
 from toyworld.characters import CHARACTERS  # noqa: E402
 
@@ -40,16 +41,22 @@ def main() -> int:
     """Compute what is not computed yet, print the tables, write the files."""
     asked = _arguments()
     if not asked.base.is_dir():
-        print(f"proof: {asked.base} is missing; `python -m toyworld.pretrain export` writes it.", file=sys.stderr)
+        print(f"proof: there is no base model in {asked.base}; `python -m toyworld.pretrain export` writes it.", file=sys.stderr)
         return 1
     began = time.monotonic()
     inputs = Inputs(asked.resource, asked.base, asked.dataset)
     courses = (BOTH, GUIDE, LORA, WORD)  # the longest first
     cells = [Cell(inputs, course, seed, asked.pictures) for course in courses for seed in range(asked.seeds)]
-    measured = _all([*cells, Cell(inputs, None, 0, asked.pictures)], asked.workers)
+    try:
+        measured = _all([*cells, Cell(inputs, None, 0, asked.pictures)], asked.workers)
+    except KeyboardInterrupt:
+        print("proof: interrupted; the same command goes on where it was.", file=sys.stderr)
+        return 130
+    except TrainingError as error:
+        print(f"proof: {error.message}", file=sys.stderr)
+        return error.outcome.exit_code or 1
     proof = Proof(measured, _facts(inputs, measured, asked.workers))
-    character = CHARACTERS[resource_of(inputs, BOTH, 0, ROOT).spec.character.name]
-    write(proof, character, asked.output)
+    write(proof, CHARACTERS[resource_of(inputs, BOTH, 0, ROOT).spec.character.name], asked.output)
     print(f"\n{markdown(proof)}\nproof: {(time.monotonic() - began) / 60:.1f} minutes; tables, figures and pictures are in {asked.output}.")
     return 1 if shortcomings(proof) else 0
 
@@ -70,19 +77,20 @@ def _all(cells: list[Cell], workers: int) -> list[Measured]:
     """Every cell, several at once, in the given order; a line for each as it is done."""
     source, cache = source_digest(), _cache_folder()
     os.environ.update(MALLOC)  # read by the workers' C library when they start
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
     print(f"proof: {len(cells)} cells, {workers} at a time; what is finished is kept in {cache}.", flush=True)
-    with pool:
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
+    try:
         futures = {pool.submit(compute, cell, cache / cell.digest(source)): cell for cell in cells}
         for done, future in enumerate(as_completed(futures), start=1):
-            result = future.result()
-            first = result.rows[0]
-            print(
-                f"proof: [{done:2}/{len(cells)}] {futures[future].title}: held-out loss {first.held_out_loss:.4f}, "
-                f"recognised in {first.recognition:.2f} ({result.seconds:.0f} s)",
-                flush=True,
-            )
+            print(f"proof: [{done:2}/{len(cells)}] {_line(futures[future], future.result())}", flush=True)
         return [future.result() for future in futures]
+    finally:
+        pool.shutdown(cancel_futures=True)  # after a failure nothing new is begun
+
+
+def _line(cell: Cell, measured: Measured) -> str:
+    first = measured.rows[0]
+    return f"{cell.title}: held-out loss {first.held_out_loss:.4f}, recognised in {first.recognition:.2f} ({measured.seconds:.0f} s)"
 
 
 def _cache_folder() -> Path:

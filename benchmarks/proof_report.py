@@ -24,6 +24,7 @@ from proof_training import BOTH, GUIDE, LORA, WORD
 from toyworld.characters import Character
 
 LEARNED = (BASE, WORD.name, LORA.name, BOTH.name, DIFFUSERS, GUIDE.name, WORD_OF_BOTH, LORA_OF_BOTH)
+SHOWN = (BASE, WORD.name, LORA.name, BOTH.name, DIFFUSERS, GUIDE.name, WITHOUT_WORD, BACKGROUNDS)
 PROMPTS = (BASE_WITHOUT_WORD, WITHOUT_WORD, BASE_BACKGROUNDS, BACKGROUNDS)
 ATTRIBUTES = (BASE, WORD.name, LORA.name, BOTH.name)
 NAME = "proof-toyworld"
@@ -137,7 +138,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 def sheet(proof: Proof, character: Character) -> Image.Image:
     """Pictures of the first seed; a column has the same noise in all rows but the drawings."""
     strips = [("her, as drawn", side_by_side([character.other_picture(number) for number in range(8)]))]
-    for name in (*LEARNED, *PROMPTS):
+    for name in SHOWN:
         cell = next(cell for cell in proof.cells if any(row.name == name for row in cell.rows))
         strips.append((f"{name}: recognised in {spread(proof.recognition(name))}", cell.strip(name)))
     width, height = strips[0][1].size
@@ -147,7 +148,7 @@ def sheet(proof: Proof, character: Character) -> Image.Image:
         top = number * (height + TITLE_HEIGHT)
         pen.text((3, top + 2), title, fill="black")
         image.paste(strip, (0, top + TITLE_HEIGHT))
-    return image
+    return image.quantize(256)  # a third of the size, for a repository
 
 
 def write(proof: Proof, character: Character, folder: Path) -> None:
