@@ -16,7 +16,7 @@ from toyworld.reading import text_encoder
 from toyworld.tokenizer import write_tokenizer
 
 BASE = Path(__file__).with_name("base")
-STEPS = {"vae": 3000, "decoder": 5000, "unet": 10_000}
+STEPS = {"vae": 3000, "decoder": 3000, "unet": 6000}
 
 
 def work_folder() -> Path:

@@ -1,6 +1,7 @@
 """The text encoder: built to tell words apart and to bind each to the one before it, and not trained.
 
-Trained together with the UNet from random weights, it made all words alike, twice, and the UNet learned to do without them.
+Trained together with the UNet it made all words alike, from transformers' random start and from this one, and the UNet learned to do
+without them.
 """
 
 import math

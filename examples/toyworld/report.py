@@ -77,7 +77,7 @@ def curves(work: Path, path: Path) -> None:
     for key in ("loss", "validation"):
         plot(axes[1], work / "unet.jsonl", key, key)
     axes[0].set(title="VAE: PSNR of fresh drawings (dB)", xlabel="step")
-    axes[1].set(title="UNet and text encoder: loss", xlabel="step", yscale="log")
+    axes[1].set(title="UNet: loss", xlabel="step", yscale="log")
     for axis in axes:
         axis.legend()
         axis.grid(alpha=0.3)
@@ -87,8 +87,8 @@ def curves(work: Path, path: Path) -> None:
 def plot(axis: plt.Axes, source: Path, key: str, label: str) -> None:
     """One curve."""
     lines = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
-    points = [(line["step"], line[key]) for line in lines if key in line]
-    axis.plot(*zip(*points, strict=True), label=label)
+    points = {line["step"]: line[key] for line in lines if key in line}  # steps that were done again after an interruption count once
+    axis.plot(list(points), list(points.values()), label=label)
 
 
 def newcomer_rows(pipeline: StableDiffusionPipeline, character: Character) -> list[tuple[str, list[Image.Image]]]:

@@ -12,7 +12,7 @@ BATCH = 16
 
 def load_base(folder: Path = BASE) -> StableDiffusionPipeline:
     """The base model in fp32, with DDIM as its sampler."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
