@@ -73,13 +73,17 @@ def test_an_unreadable_owner_is_nobody_we_may_overwrite(output: Store) -> None:
         claim(output, "surtr", "a", "d1g3st")
 
 
-@pytest.mark.parametrize("same", [{"preview__num": 3}, {"run__retries": 7}, {"storage__endpoint": "http://127.0.0.1:9000"}, {"resources__cpu": "4"}])
+@pytest.mark.parametrize(
+    "same", [{"preview__num": 3}, {"run__retries": 7}, {"storage__endpoint": "http://127.0.0.1:9000"}, {"resources__cpu": "4"}]
+)
 def test_what_does_not_decide_the_weights_may_change(same: dict[str, object]) -> None:
     """More pictures or another endpoint resume the same training."""
     assert identity_of(character_lora(), 4) == identity_of(character_lora(**same), 4)
 
 
-@pytest.mark.parametrize("other", [{"training__seed": 7}, {"dataset__flip": True}, {"character__vectors": 2}, {"baseModel__uri": "s3://models/other/"}])
+@pytest.mark.parametrize(
+    "other", [{"training__seed": 7}, {"dataset__flip": True}, {"character__vectors": 2}, {"baseModel__uri": "s3://models/other/"}]
+)
 def test_what_decides_the_weights_makes_another_training(other: dict[str, object]) -> None:
     """Another seed is another training."""
     assert identity_of(character_lora(), 4) != identity_of(character_lora(**other), 4)
