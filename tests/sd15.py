@@ -1,11 +1,12 @@
 """Stable Diffusion 1.5 in its real shapes, with random weights: what no licence keeps from a test."""
 
 import torch
-from charalora_trainer.model.load import DiffusionModels
-from charalora_trainer.words.tokenizer import load_tokenizer
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
+
+from charalora_trainer.model.load import DiffusionModels
+from charalora_trainer.words.tokenizer import load_tokenizer
 
 UNET = {
     "sample_size": 64,

@@ -4,6 +4,7 @@ import resource
 
 import pytest
 import torch
+
 from builders import character_lora
 from charalora_trainer.learner import Learner
 from charalora_trainer.loss import NoisyBatch

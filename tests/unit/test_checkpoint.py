@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
+
 from charalora_spec.spec import Storage
 from charalora_trainer.checkpoint import MANIFEST, Checkpoints
 from charalora_trainer.storage import Store, open_store

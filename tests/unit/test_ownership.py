@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from builders import character_lora
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import Storage
