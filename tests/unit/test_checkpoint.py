@@ -16,8 +16,11 @@ def states(folder: Path, identity: str = "ours") -> Checkpoints:
     return Checkpoints(folder / "state", identity)
 
 
-def save(checkpoints: Checkpoints, step: int, content: str = "weights") -> Path:
-    return checkpoints.save(step, lambda folder: (folder / "training.safetensors").write_text(f"{content} of {step}") and None).folder
+def save(checkpoints: Checkpoints, step: int) -> Path:
+    def write(folder: Path) -> None:
+        (folder / "training.safetensors").write_text(f"weights of {step}")
+
+    return checkpoints.save(step, write).folder
 
 
 def store(folder: Path) -> Store:

@@ -51,9 +51,9 @@ def test_the_model_is_given_the_noisy_latents_and_the_timesteps() -> None:
     latents, noise = tensors()
     seen: list[Tensor] = []
 
-    def unet(sample: Tensor, timestep: Tensor, text: Tensor, *, return_dict: bool) -> tuple[Tensor]:
+    def unet(sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, *, return_dict: bool) -> tuple[Tensor]:
         assert not return_dict
-        seen.extend((sample, timestep, text))
+        seen.extend((sample, timestep, encoder_hidden_states))
         return (sample,)
 
     diffusion_loss(unet, NoisyBatch(latents, noise, TIMESTEPS), torch.zeros(4, 77, 8, dtype=torch.bfloat16), schedule(), Loss())
