@@ -23,7 +23,8 @@ from charalora_trainer.model.text import splice
 from charalora_trainer.stages.picture_files import Source, Sources
 from charalora_trainer.stages.preview import Picture, Recipe, generate, neutral_prompt, save_picture
 from charalora_trainer.weights import Word
-from toyworld.reading import WIDTH as TEXT_WIDTH, untrained_base
+from toyworld.architecture import untrained_base
+from toyworld.reading import WIDTH as TEXT_WIDTH
 
 RECIPE = Recipe(prompts=("1girl, red eyes",), negative_prompt="blurry", width=64, height=96, inference_steps=3, seed=7)
 WORD = Word("surtr_arknights-100", torch.randn(4, TEXT_WIDTH, generator=torch.Generator().manual_seed(0)))
