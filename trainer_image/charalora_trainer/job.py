@@ -33,6 +33,11 @@ class Workspace:
         return self.root / "models"
 
     @property
+    def trainings(self) -> Path:
+        """Files of earlier trainings that pictures are made with, a folder each."""
+        return self.root / "trainings"
+
+    @property
     def latents(self) -> Path:
         """Encoded pictures."""
         return self.root / "latents"

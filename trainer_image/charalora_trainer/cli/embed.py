@@ -18,8 +18,8 @@ import click
 def embed(model: str, name: str, n: int, init_text: str, root: Path, seed: int, *, replace: bool) -> None:
     """Create the embedding NAME with N vectors for MODEL, and write it to embs/NAME.pt.
 
-    MODEL is a diffusers folder, a uri or a name on the Hugging Face hub. `charalora train` and `charalora run` make the same
-    embedding by themselves; this one is for looking at it, or for other programs.
+    MODEL is a diffusers folder, a .safetensors or .ckpt file, a uri or a name on the Hugging Face hub. `charalora train` and
+    `charalora run` make the same embedding by themselves; this one is for looking at it, or for other programs.
 
     \b
     Examples:

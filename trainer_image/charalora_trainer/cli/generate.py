@@ -8,13 +8,13 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command(short_help="Make pictures with what was trained.")
-@click.option("--exp-dir", required=True, type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of a training.")
+@click.option("--exp-dir", required=True, help="Where the files of a training are: a folder, or a uri such as s3://loras/surtr/.")
 @click.option("--model-steps", type=int, default=1000, show_default=True, help="Which checkpoint.")
 @click.option(
     "--prompt", "prompts", multiple=True, required=True, help="What to show; {WORD-STEPS:1.2} or {WORD:1.2} weighs the trigger word."
 )
 @click.option("--neg-prompt", help="What not to show. By default a neutral one.")
-@click.option("--pretrained-model", help="Base model for the pictures: folder, uri or hub name. By default the training's.")
+@click.option("--pretrained-model", help="Base model for the pictures: folder, file, uri or hub name. By default the training's.")
 @click.option("--width", type=int, default=512, show_default=True, help="Pixels, a multiple of 8.")
 @click.option("--height", type=int, default=768, show_default=True, help="Pixels, a multiple of 8.")
 @click.option("--guidance-scale", type=float, default=7.5, show_default=True, help="How strictly the prompt is followed.")
@@ -27,7 +27,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option("--output-dir", type=FOLDER, default="output", show_default=True, help="Folder for the pictures.")
 def generate(
-    exp_dir: Path,
+    exp_dir: str,
     model_steps: int,
     prompts: tuple[str, ...],
     neg_prompt: str | None,

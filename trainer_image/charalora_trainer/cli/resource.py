@@ -77,7 +77,7 @@ def model_uri(model: str) -> str:
     """A base model as typed: a uri, a path of this machine, or a name on the Hugging Face hub."""
     if "://" in model:
         return model
-    if Path(model).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", model):
+    if Path(model).exists() or model.endswith((".safetensors", ".ckpt")) or not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", model):
         return file_uri(Path(model))
     return f"hf://{model}"
 

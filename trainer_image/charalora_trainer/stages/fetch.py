@@ -31,14 +31,25 @@ def fetch_dataset(spec: CharacterLoraSpec, workspace: Workspace, console: Consol
 
 
 def fetch_base_model(uri: str, storage: Storage, workspace: Workspace, console: Console) -> Path:
-    """A base model's folder or file, here: staged from a store, from the hub's cache, or where it stands on this machine."""
+    """A base model's folder or file, here: staged from a store, from the hub's cache, or where it stands on this machine.
+
+    Raises:
+        TrainingError: `BaseModelInvalid` when there is none; the store or the hub cannot be read.
+    """
     if uri.startswith("hf://"):
         return _from_hub(uri, console)
     source = basemodel.locate(uri, storage)
     wanted = {source.file} if source.file else set(basemodel.files_to_fetch(source.store))
     entries = [entry for entry in source.store.list() if entry.key in wanted]
-    folder = _staged(source.store, entries, workspace.models / hashlib.sha256(uri.encode()).hexdigest()[:16], console, "fetch base model")
+    if not entries:
+        raise TrainingError(Outcome.BASE_MODEL_INVALID, f"There is no base model at {source.where}; give the uri of one.")
+    folder = _staged(source.store, entries, workspace.models / _short(uri), console, "fetch base model")
     return folder / source.file if source.file else folder
+
+
+def fetch_training(store: Store, entries: list[Entry], workspace: Workspace, console: Console) -> Path:
+    """Files of an earlier training's output prefix; the folder they lie in."""
+    return _staged(store, entries, workspace.trainings / _short(store.uri), console, "fetch training")
 
 
 def _staged(store: Store, entries: list[Entry], folder: Path, console: Console, name: str) -> Path:
@@ -56,6 +67,11 @@ def _staged(store: Store, entries: list[Entry], folder: Path, console: Console, 
 
         stage(store, entries, folder, on_progress=advance)
     return folder
+
+
+def _short(uri: str) -> str:
+    """A folder's name for what lies at a uri."""
+    return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
 def _from_hub(uri: str, console: Console) -> Path:
