@@ -109,3 +109,17 @@ def test_the_same_module_twice_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingError, match="holds the up of conv_in twice"):
         hcp.read(written(tensors, tmp_path))
+
+
+def test_a_step_is_read_whichever_models_were_trained(tmp_path: Path) -> None:
+    """UNet and text encoder, or one of them; a step without either is an error that names both files."""
+    both = small_adapter()
+    hcp.write(both, tmp_path, step=1)
+    hcp.write(Adapter(both.unet, {}), tmp_path, step=2)
+    hcp.write(Adapter({}, both.text_encoder), tmp_path, step=3)
+
+    assert same(both, hcp.read_step(tmp_path, 1))
+    assert same(Adapter(both.unet, {}), hcp.read_step(tmp_path, 2))
+    assert same(Adapter({}, both.text_encoder), hcp.read_step(tmp_path, 3))
+    with pytest.raises(TrainingError, match=r"has neither unet-4.safetensors nor text_encoder-4.safetensors"):
+        hcp.read_step(tmp_path, 4)

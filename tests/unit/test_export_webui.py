@@ -172,3 +172,9 @@ def test_a_module_that_readers_cannot_find_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingError, match=r"encoder.layers.0.mlp.fc1 has no name in webui's LoRA files"):
         webui.write(adapter, tmp_path / "lora.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_file_tells_its_precision(tmp_path: Path, dtype: torch.dtype) -> None:
+    """That of its matrices: an alpha that fp16 cannot hold is kept in fp32."""
+    assert dtype is webui.precision(webui.write(small_adapter(alpha=0.1), tmp_path / "lora.safetensors", dtype=dtype))

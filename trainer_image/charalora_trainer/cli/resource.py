@@ -75,9 +75,11 @@ def file_uri(path: Path) -> str:
 
 def model_uri(model: str) -> str:
     """A base model as typed: a uri, a path of this machine, or a name on the Hugging Face hub."""
+    from charalora_trainer.basemodel import FILE_ENDINGS
+
     if "://" in model:
         return model
-    if Path(model).exists() or model.endswith((".safetensors", ".ckpt")) or not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", model):
+    if Path(model).exists() or model.endswith(FILE_ENDINGS) or not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", model):
         return file_uri(Path(model))
     return f"hf://{model}"
 

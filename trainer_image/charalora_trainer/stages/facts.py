@@ -3,8 +3,9 @@
 from collections import Counter
 from datetime import datetime
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from charalora_trainer.basemodel import FILE_ENDINGS
 from charalora_trainer.data import captions
 from charalora_trainer.export.metadata import BaseModelFacts, BucketFacts, DatasetFacts, TrainingFacts
 from charalora_trainer.job import Job
@@ -49,4 +50,11 @@ def _dataset_facts(job: Job) -> DatasetFacts:
 
 def last_part(uri: str) -> str:
     """A name for people: the last part of a uri's path, never a whole path of somebody's machine."""
-    return PurePosixPath(urlsplit(uri).path).name or urlsplit(uri).netloc
+    name = PurePosixPath(urlsplit(uri).path).name
+    return (unquote(name) if uri.startswith("file://") else name) or urlsplit(uri).netloc
+
+
+def model_name(uri: str) -> str:
+    """A base model as webui lists it: a file without its ending."""
+    name = last_part(uri)
+    return PurePosixPath(name).stem if name.endswith(FILE_ENDINGS) else name

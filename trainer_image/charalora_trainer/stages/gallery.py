@@ -10,7 +10,7 @@ from charalora_trainer.job import Job
 from charalora_trainer.learner import DTYPES, Learner
 from charalora_trainer.model.load import DiffusionModels, load_models
 from charalora_trainer.model.lora import apply_adapter, set_strength
-from charalora_trainer.stages.facts import last_part
+from charalora_trainer.stages.facts import model_name
 from charalora_trainer.stages.picture_files import Source, Sources, save_picture
 from charalora_trainer.stages.preview import generate
 from charalora_trainer.stages.recipe import Recipe
@@ -61,7 +61,7 @@ class Gallery:
     def _sources(self, step: int) -> Sources:
         """Names of what the pictures are made with. Its files are being written meanwhile; their digests stand in the manifest."""
         spec = self._job.run.spec
-        base = last_part(spec.preview.base_model or spec.base_model.uri)
+        base = model_name(spec.preview.base_model or spec.base_model.uri)
         return Sources(Source(base), Source(f"lora-{step}"), (Source(f"{spec.character.name}-{step}"),))
 
     @contextmanager

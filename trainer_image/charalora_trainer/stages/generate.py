@@ -17,7 +17,7 @@ from charalora_trainer.export.metadata import file_hashes
 from charalora_trainer.job import Workspace, default_workspace
 from charalora_trainer.model.load import DiffusionModels, load_models
 from charalora_trainer.model.lora import apply_adapter
-from charalora_trainer.stages.facts import last_part
+from charalora_trainer.stages.facts import model_name
 from charalora_trainer.stages.fetch import fetch_base_model, fetch_training
 from charalora_trainer.stages.picture_files import Source, Sources
 from charalora_trainer.stages.preview import Recipe, generate, save_picture
@@ -138,7 +138,7 @@ def _sources(base_model: Path, uri: str, ckpts: Path, step: int, words: Iterable
     """What webui knows these files by: the digest of a base model's file, of the LoRA's tensors, of an embedding's file."""
     lora = ckpts / f"lora-{step}.safetensors"
     return Sources(
-        base_model=Source(base_model.stem, _sha256(base_model)) if base_model.is_file() else Source(last_part(uri)),
+        base_model=Source(model_name(uri), _sha256(base_model) if base_model.is_file() else None),
         lora=Source(lora.stem, file_hashes(lora).model_hash if lora.is_file() else None),
         embeddings=tuple(Source(path.stem, _sha256(path)) for path in words),
     )
