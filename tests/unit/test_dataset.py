@@ -14,6 +14,7 @@ from charalora_spec.outcome import Outcome
 from charalora_trainer.data.dataset import DatasetPlan, read_dataset
 from charalora_trainer.data.pairing import pair
 from charalora_trainer.finding import NAMED_FILES, Finding
+from charalora_trainer.storage.staging import INDEX
 from charalora_trainer.words.tokenizer import load_tokenizer
 
 TOKENIZER: Tokenizer = load_tokenizer()
@@ -315,6 +316,13 @@ def test_other_files_are_named_as_ignored(folder: Path) -> None:
     (folder / "more").mkdir()
 
     assert [("Other files", ("._a.png", ".a_meta.json", "more/", "notes.md"))] == warnings(folder)
+
+
+def test_what_staging_notes_for_itself_is_no_file_of_the_data_set(folder: Path) -> None:
+    """It is ours, not the user's."""
+    (folder / INDEX).write_text("{}")
+
+    assert [] == warnings(folder)
 
 
 def test_identical_pictures_are_a_warning(folder: Path) -> None:

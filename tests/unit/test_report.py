@@ -199,6 +199,13 @@ def test_the_page_holds_the_resource_that_ran() -> None:
     assert "unet: '1e-4'" in text
 
 
+def test_pictures_that_are_held_out_are_not_counted_as_trained() -> None:
+    """They only measure."""
+    page = Page(render(replace(REPORT, run=character_lora(training__loss__held_out=4))))
+
+    assert "steps on 20 pictures; 4 more, never trained on, measure it." in page.text
+
+
 def test_a_run_without_checkpoints_still_has_a_page() -> None:
     """Nothing but the data set and the settings."""
     page = Page(render(replace(REPORT, history=History(), saves=(), previews=(), files=())))

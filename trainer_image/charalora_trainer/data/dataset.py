@@ -16,6 +16,7 @@ from charalora_trainer.data import captions, contents, pairing, sizing
 from charalora_trainer.data.contents import Opened
 from charalora_trainer.data.sizing import Bucket
 from charalora_trainer.finding import Finding, about_files
+from charalora_trainer.storage import staging
 from charalora_trainer.storage.keys import problem_of
 
 CHUNK = 75
@@ -99,7 +100,8 @@ def read_dataset(folder: Path, dataset: Dataset, character: Character, tokenizer
     Returns:
         The plan, or None where a finding stops the run; and all findings at once.
     """
-    names = sorted(entry.name if entry.is_file() else f"{entry.name}/" for entry in folder.iterdir())
+    entries = (entry for entry in folder.iterdir() if entry.name != staging.INDEX)
+    names = sorted(entry.name if entry.is_file() else f"{entry.name}/" for entry in entries)
     hostile = [name for name in names if problem_of(name.removesuffix("/"))]
     sorted_out = pairing.pair((name for name in names if name not in hostile), dataset.captions.extension)
     opened, refused = contents.open_pictures(folder, [picture for picture, _ in sorted_out.pairs.values()])
