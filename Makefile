@@ -1,15 +1,13 @@
 # Each target does its own set-up: the virtual environment and what stands in it are made by devtools/venv.sh, once.
-# `make` alone lists the targets. Variables: PYTHON (3.11 or newer), CHARALORA_CACHE (where large downloads are kept), PYTEST (more arguments).
+# `make` alone lists the targets. Variables: PYTHON (3.11 or newer), CHARALORA_CACHE (where large downloads are kept), WORKERS (test
+# processes, 2), PYTEST (more arguments for pytest).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate lock clean venv
+.PHONY: help demo test check proof bench generate lock clean venv
 SHELL := bash
 VENV := .venv/bin/python
 PYTEST ?=
-
-# Two test processes with one thread each are faster than one with two, and no slower on large machines.
 WORKERS ?= 2
-export OMP_NUM_THREADS ?= 1
 
 help: ## Print this list.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +15,8 @@ help: ## Print this list.
 demo: venv ## Train the demo's character on this machine, through a real S3 service, and say where the report lies.
 	@$(VENV) devtools/demo.py
 
+# Two processes with one thread each are faster than one with two.
+test: export OMP_NUM_THREADS = 1
 test: check ## Run every test, after `make check`; a GPU is not needed.
 	@$(VENV) -m pytest -n $(WORKERS) --dist loadgroup --durations 10 $(PYTEST)
 
@@ -26,6 +26,12 @@ check: venv ## Check format, lint, types, import contracts and generated files; 
 	@$(VENV) -m mypy operator trainer_image tests devtools examples benchmarks
 	@$(VENV) -c 'from importlinter.cli import lint_imports_command as lint; lint(["--no-logo"])'
 	@$(VENV) devtools/generate.py --check
+
+proof: venv ## Prove that training learns the character: several trainings, judged independently; it takes long.
+	@$(VENV) benchmarks/proof.py
+
+bench: venv ## Measure training steps against the plain diffusers, peft and accelerate loop, side by side.
+	@$(VENV) benchmarks/trainer.py
 
 generate: venv ## Write the files that are made from the resource's models: the CRD, docs/reference.md.
 	@$(VENV) devtools/generate.py

@@ -79,7 +79,6 @@ def train(service: SeaweedFS) -> int:
     command += ["--work", str(PLACE.relative_to(ROOT) / "work")]
     say(f"Training; this is what you would type:\n\n    {' '.join(command)}\n")
     environment = os.environ | {"AWS_ACCESS_KEY_ID": service.access_key, "AWS_SECRET_ACCESS_KEY": service.secret_key}
-    environment.pop("OMP_NUM_THREADS", None)  # make's, for tests; a training uses every core
     program = Path(sys.executable).with_name("charalora")
     return subprocess.run([str(program), *command[1:]], cwd=ROOT, env=environment, check=False).returncode
 
