@@ -13,6 +13,7 @@ import random
 import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import load
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from builders import character_lora_wire
@@ -56,6 +59,45 @@ def picture(width: int = 64, height: int = 64, seed: int = 0, kind: str = "PNG")
 def same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     """Whether two files hold the same tensors, bit by bit."""
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def differences(expected: Mapping[str, bytes], found: Mapping[str, bytes]) -> list[str]:
+    """The files in which two finished trainings differ, as far as what was learned, drawn and measured goes; times may differ.
+
+    TensorBoard's files are as many as there were attempts, so they are compared as one curve each.
+    """
+    curves, found_curves = (_curves(files) for files in (expected, found))
+    plain, found_plain = ({name: files[name] for name in files if not name.startswith("tblog/")} for files in (expected, found))
+    lacking = sorted(plain.keys() ^ found_plain.keys())
+    differing = [
+        name for name in sorted(plain.keys() & found_plain.keys()) if _content(name, plain[name]) != _content(name, found_plain[name])
+    ]
+    return [*lacking, *differing, *(["tblog"] if curves != found_curves else [])]
+
+
+def _content(name: str, data: bytes) -> Any:
+    """What of a file must not depend on when and where it was made."""
+    match name.rpartition(".")[2]:
+        case "safetensors":
+            return {key: (str(tensor.dtype), tensor.numpy().tobytes()) for key, tensor in load(data).items()}
+        case "pt":
+            return [tensor.numpy().tobytes() for tensor in torch.load(io.BytesIO(data), weights_only=True)["string_to_param"].values()]
+        case "png":
+            return Image.open(io.BytesIO(data)).tobytes()
+        case "log":
+            return re.findall(r"Step = .*|Held-out .*", data.decode())
+        case "jsonl":
+            return data
+    return None
+
+
+def _curves(files: Mapping[str, bytes]) -> dict[str, list[tuple[int, float]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in files.items():
+            if name.startswith("tblog/"):
+                Path(folder, Path(name).name).write_bytes(data)
+        board = EventAccumulator(folder).Reload()
+        return {tag: [(event.step, event.value) for event in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
 
 
 @dataclass(frozen=True)
@@ -228,6 +270,18 @@ class TrainingJob:
     def output(self) -> dict[str, bytes]:
         """Every file of the output prefix."""
         return {key: self.s3.get(f"output/{key}") for key in self.output_keys()}
+
+    def local(self, path: str = "", work: str = "work") -> Path:
+        """A file of the output as it stands in a workspace."""
+        return self.folder / work / "output" / path
+
+    def local_states(self, work: str = "work") -> list[int]:
+        """The steps of the whole states in a workspace."""
+        return sorted(int(folder.name[5:]) for folder in self.local("state", work).glob("step-*"))
+
+    def states(self) -> list[int]:
+        """The steps of the whole states in the bucket."""
+        return sorted(int(key[11:17]) for key in self.output_keys() if re.fullmatch(r"state/step-\d{6}/manifest.json", key))
 
     def output_keys(self) -> list[str]:
         """The names of the files in the output prefix."""

@@ -18,6 +18,8 @@ def known_failure(error: BaseException) -> TrainingError | None:
         case OSError(errno=number, filename=name) if number in _FULL:
             where = f" of {name}" if name else ""
             return TrainingError(Outcome.DISK_FULL, f"The disk{where} is full; free some room, or name another folder with --work.")
+    if _while_stopping(error):
+        return interrupted()
     if _is_gpu_out_of_memory(error):
         advice = "lower training.batchSize and raise training.gradientAccumulation by as much, or make the pictures smaller"
         return TrainingError(Outcome.CUDA_OUT_OF_MEMORY, f"The training does not fit into the GPU's memory; {advice}.")
@@ -25,6 +27,16 @@ def known_failure(error: BaseException) -> TrainingError | None:
         advice = "lower training.batchSize, or give the run more memory (resources.memory in a cluster)"
         return TrainingError(Outcome.HOST_OUT_OF_MEMORY, f"The training does not fit into this machine's memory; {advice}.")
     return None
+
+
+def _while_stopping(error: BaseException) -> bool:
+    """Whether the error came up in tidying after a stop, which may hit any line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def interrupted() -> TrainingError:

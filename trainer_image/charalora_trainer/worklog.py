@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -37,6 +38,15 @@ class _Mean:
     total: float = 0.0
     count: int = 0
 
+    @classmethod
+    def since(cls, step: int, every: int, noted: str) -> Self:
+        """As it stood after `step`, when it is taken every so many steps: an interrupted attempt's history says what went into it."""
+        mean = cls()
+        for at, loss in history.parse(noted).losses:
+            if step - step % every < at <= step:
+                mean.add(loss)
+        return mean
+
     def add(self, value: float) -> None:
         self.total += value
         self.count += 1
@@ -64,7 +74,7 @@ class TrainingLog:
         begun_before = any(folder.glob("tblog/*"))
         self._tensorboard = SummaryWriter(folder / "tblog", purge_step=resumed_after + 1 if begun_before else None)
         self._handler = logs.keep_in(folder / "train.log")
-        self._for_line, self._for_tensorboard = _Mean(), _Mean()
+        self._for_line, self._for_tensorboard = (_Mean.since(resumed_after, every, kept) for every in (LINE_EVERY, TENSORBOARD_EVERY))
 
     def step(self, step: int, loss: float, rates: Rates) -> None:
         """Note one step. Call it for every step, in order; it may be late, so that losses are read from the device several at a time."""

@@ -33,6 +33,8 @@ def learn(job: Job, workspace: Workspace, processes: Processes, console: Console
     feed = Feed(spec, job.plan, latents, learner.tokenizer, processes, timesteps=len(learner.schedule))
     state = Checkpoints(workspace.states, job.claim.identity).newest()
     done = _resume(learner, state)
+    if done:
+        console.say(f"Going on after step {done} of {spec.training.steps}, as an earlier attempt left it.")
     processes.barrier()  # everyone has read the state before the first process replaces it
 
     with ExitStack() as stack:
