@@ -35,7 +35,7 @@ from services import S3
 WORD = "surtr_arknights"
 TAGS = ("1girl", "solo", "smile", "red eyes", "horns", "night", "sword", "outdoors")
 SECONDS = 300.0  # nothing here takes more than twenty, but machines are shared
-PRELOADED = ("charalora_trainer.stages.learn", "charalora_trainer.stages.publish", "charalora_trainer.stages.run", "tiny_model")
+PRELOADED = ("charalora_trainer.stages.learn", "charalora_trainer.stages.publish", "charalora_trainer.stages.run", "joined_gradient")
 
 
 def pictures(count: int = 6, width: int = 64, height: int = 64) -> dict[str, bytes]:
@@ -75,13 +75,18 @@ def differences(expected: Mapping[str, bytes], found: Mapping[str, bytes]) -> li
     return [*lacking, *differing, *(["tblog"] if curves != found_curves else [])]
 
 
+def tensors_of(name: str, data: bytes) -> dict[str, Tensor]:
+    """What a LoRA or a word's file holds, by name."""
+    if name.endswith(".pt"):
+        return dict(torch.load(io.BytesIO(data), weights_only=True)["string_to_param"])
+    return load(data)
+
+
 def _content(name: str, data: bytes) -> Any:
     """What of a file must not depend on when and where it was made."""
     match name.rpartition(".")[2]:
-        case "safetensors":
-            return {key: (str(tensor.dtype), tensor.numpy().tobytes()) for key, tensor in load(data).items()}
-        case "pt":
-            return [tensor.numpy().tobytes() for tensor in torch.load(io.BytesIO(data), weights_only=True)["string_to_param"].values()]
+        case "safetensors" | "pt":
+            return {key: (str(tensor.dtype), tensor.numpy().tobytes()) for key, tensor in tensors_of(name, data).items()}
         case "png":
             return Image.open(io.BytesIO(data)).tobytes()
         case "log":
@@ -132,7 +137,7 @@ class Running:
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
-        self._process: ForkServerProcess = _server().Process(target=_charalora, args=(list(arguments), dict(environment), folder))
+        self._process: ForkServerProcess = fork_context().Process(target=_charalora, args=(list(arguments), dict(environment), folder))
         self._process.start()
 
     @property
@@ -140,6 +145,12 @@ class Running:
         """What stands on stderr so far."""
         file = self._folder / "err"
         return file.read_text(encoding="utf-8") if file.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process.pid
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -290,7 +301,8 @@ class TrainingJob:
 
 
 @functools.cache
-def _server() -> ForkServerContext:
+def fork_context() -> ForkServerContext:
+    """Starts processes that have everything imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     return context
