@@ -231,12 +231,14 @@ class Fault:
         answer: What is answered; None for the service's own answer.
         forwarded: Whether the service gets the request even so.
         damaged: Whether a byte of the service's answer is changed.
+        forged: What is replaced in the service's answer, by as many bytes.
     """
 
     method: str = ""
     answer: Answer | None = None
     forwarded: bool = True
     damaged: bool = False
+    forged: tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,11 @@ class FaultyS3(S3):
     def pass_on(self, method: str) -> None:
         """Leave the next request alone."""
         self.faults.append(Fault(method))
+
+    def forge(self, true: bytes, false: bytes, times: int) -> None:
+        """Replace bytes in the next answers to GET: for names that this service does not take, but others do."""
+        assert len(true) == len(false)
+        self.faults.extend([Fault("GET", forged=(true, false))] * times)
 
     def damage(self, times: int) -> None:
         """Change a byte in the next bodies that are fetched."""
@@ -290,6 +297,8 @@ class _Faulty(BaseHTTPRequestHandler):
             headers = [*fault.answer.headers, ("Content-Type", "application/xml"), ("Content-Length", str(len(text)))]
             answer = (fault.answer.status, headers, text)
         assert answer
+        if fault.forged:
+            answer = (*answer[:2], answer[2].replace(*fault.forged))
         if fault.damaged:
             answer = (*answer[:2], answer[2][:-1] + bytes([answer[2][-1] ^ 1]))
         self._reply(*answer)

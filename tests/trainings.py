@@ -255,11 +255,11 @@ class TrainingJob:
         """`charalora run` on the resource with a workspace of that name."""
         return self.start_command(*self.arguments(*options, work=work, processes=processes))
 
-    def arguments(self, *options: str, work: str = "work", processes: int = 1) -> list[str]:
+    def arguments(self, *options: str, work: str = "work", processes: int = 1, command: str = "run") -> list[str]:
         """What `charalora` is given; the resource is written for it."""
         file = self.folder / "surtr.json"
         file.write_text(json.dumps(self.resource), encoding="utf-8")
-        return ["run", str(file), "--processes", str(processes), "--work", str(self.folder / work), *options]
+        return [command, str(file), "--processes", str(processes), "--work", str(self.folder / work), *options]
 
     def start_command(self, *arguments: str) -> Running:
         """Any command with the environment of this job."""

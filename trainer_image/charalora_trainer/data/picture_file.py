@@ -99,6 +99,8 @@ def read_header(data: bytes, name: str = "") -> Header:
 
 def _header(data: bytes) -> Header | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        if data[12:16] != b"IHDR":  # without it the next bytes are no size
+            raise IndexError(12)
         return Header("PNG", *struct.unpack_from(">II", data, 16))
     if data.startswith(b"\xff\xd8\xff"):
         return Header("JPEG", *_jpeg_size(data))
