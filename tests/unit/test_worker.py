@@ -64,13 +64,17 @@ def test_what_nobody_foresaw_is_shown(monkeypatch: pytest.MonkeyPatch, workspace
     assert not workspace.outcome.exists()
 
 
+def stopped_while_tidying() -> None:
+    try:
+        raise KeyboardInterrupt
+    finally:
+        raise ValueError("I/O operation on closed file")
+
+
 def test_an_error_in_tidying_after_a_stop_is_the_stop() -> None:
     """SIGTERM may hit any line, and what was half done there fails next."""
     with pytest.raises(ValueError, match="closed") as caught:
-        try:
-            raise KeyboardInterrupt
-        finally:
-            raise ValueError("I/O operation on closed file")
+        stopped_while_tidying()
 
     known = known_failure(caught.value)
 
