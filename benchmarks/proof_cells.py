@@ -6,8 +6,9 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -130,14 +131,16 @@ def compute_all(cells: Sequence[Cell], cache: Path, workers: int, on_done: Calla
         TrainingError: The first failure; what runs is finished, what waits is not begun.
     """
     source = source_digest()
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        futures = {pool.submit(compute, cell, cache / cell.digest(source)): cell for cell in cells}
-        for future in as_completed(futures):
-            on_done(futures[future], future.result())
-        return [future.result() for future in futures]
-    finally:
-        pool.shutdown(cancel_futures=True)
+    folders = [cache / cell.digest(source) for cell in cells]
+    waiting = iter(zip(cells, folders, strict=True))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        # No more is submitted than runs, because a pool cannot take back what it has handed to its processes.
+        running = {pool.submit(compute, cell, folder): cell for cell, folder in islice(waiting, workers)}
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                on_done(running.pop(future), future.result())
+                running |= {pool.submit(compute, cell, folder): cell for cell, folder in islice(waiting, 1)}
+    return [Measured.read(folder) for folder in folders]
 
 
 def source_digest() -> str:
