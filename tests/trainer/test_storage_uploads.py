@@ -88,6 +88,34 @@ def test_the_last_file_of_a_group_follows_all_others(store: Gated, tmp_path: Pat
     assert [*names, "manifest"] == store.order
 
 
+def test_a_group_follows_everything_that_was_submitted_before(store: Gated, tmp_path: Path) -> None:
+    """A state in the store means that every file of the steps before it is there too."""
+    with Uploads(store) as uploads:
+        for number in range(10):
+            uploads.submit(file_of(tmp_path, f"{number}"), f"{number}")
+        uploads.submit_group([(file_of(tmp_path, "a"), "a")], last=(file_of(tmp_path, "m"), "m"))
+        store.open.set()
+        uploads.wait()
+
+    assert ["a", "m"] == store.order[10:]
+
+
+def test_a_group_first_sends_what_failed_before_it(faulty_s3: FaultyS3, tmp_path: Path) -> None:
+    """An outage during one save leaves no hole behind the next one."""
+    faulty_s3.answer(Answer(403, "AccessDenied"), times=2, method="PUT")
+    with Uploads(s3_store(faulty_s3)) as uploads:
+        for name in ("a", "b"):
+            uploads.submit(file_of(tmp_path, name), name)
+        while uploads.failures < 2:
+            time.sleep(0.01)
+        uploads.submit_group([], last=(file_of(tmp_path, "m"), "m"))
+        while uploads.pending:
+            time.sleep(0.01)
+
+    assert ["PUT a", "PUT b", "PUT m"] == [request.replace(f" /{faulty_s3.bucket}/surtr/", " ") for request in faulty_s3.requests[-3:]]
+    assert ["surtr/a", "surtr/b", "surtr/m"] == faulty_s3.keys()
+
+
 def test_a_group_that_fails_half_way_has_no_last_file(faulty_s3: FaultyS3, tmp_path: Path) -> None:
     """It is sent, with the rest, when the group is tried again."""
     files = [(file_of(tmp_path, name), name) for name in ("a", "b", "c")]

@@ -173,6 +173,21 @@ def test_the_store_keeps_two_states_as_well(tmp_path: Path) -> None:
     assert {entry.key.split("/")[1] for entry in remote.list()} == {"step-000200", "step-000300"}
 
 
+def test_what_uploads_that_were_cut_off_left_is_swept_in_the_store(tmp_path: Path) -> None:
+    """Of states before the newest whole one; a newer one is on its way."""
+    here, remote = states(tmp_path / "here"), store(tmp_path / "store")
+    for step in (100, 200, 300, 400):
+        save(here, step)
+        uploaded(here, step, remote)
+    remote.write("state/step-000150/training.safetensors", b"half")
+    remote.write("state/step-000350/training.safetensors", b"half")
+    remote.write("state/step-000500/training.safetensors", b"on its way")
+
+    here.prune_remote(remote)
+
+    assert {entry.key.split("/")[1] for entry in remote.list()} == {"step-000300", "step-000400", "step-000500"}
+
+
 def test_the_manifest_lists_bytes_and_digest(tmp_path: Path) -> None:
     """Anyone can verify a state with sha256sum."""
     folder = save(states(tmp_path), 100)

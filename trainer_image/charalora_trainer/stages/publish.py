@@ -189,7 +189,7 @@ class Publisher:
         try:
             for file in self._gallery.make(step, stop_asked):
                 self._uploads.submit(file, file.relative_to(self._output).as_posix())
-        except (TrainingError, RuntimeError, OSError, ValueError) as error:
+        except (TrainingError, RuntimeError, OSError, ValueError, LookupError, MemoryError) as error:
             logger.warning("Previews failed, training goes on", extra={"step": step, "why": str(error)})
             self._console.say(f"Previews of step {step} failed ({error}); training goes on.")
 
