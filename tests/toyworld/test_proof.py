@@ -1,35 +1,48 @@
-"""Training learns the character: the proof of `make proof` with one seed, half of the pictures, and margins."""
+"""Training learns the character: the proof of `make proof` with one seed, half of its steps and pictures, and margins."""
 
 from pathlib import Path
 
 import pytest
+import yaml
 from proof_cells import Cell, compute_all
 from proof_examiner import BACKGROUNDS, BASE, BASE_WITHOUT_WORD, DIFFUSERS, WITHOUT_WORD, Figures
 from proof_training import BOTH, LORA, WORD, Inputs
 
-ROOT = Path(__file__).resolve().parents[2]
-INPUTS = Inputs(ROOT / "examples/surtr.yaml", ROOT / "examples/toyworld/base", ROOT / "examples/toyworld/surtr_arknights")
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PICTURES = 32
+STEPS = 200
+DENOISING_STEPS = 20
 SEED = 0
 
 Rows = dict[str, Figures]
+
+pytestmark = [pytest.mark.xdist_group("proof"), pytest.mark.timeout(3600)]  # minutes of two cores, which others may share
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """Four cells, two at a time."""
-    cells = [Cell(INPUTS, course, SEED, PICTURES) for course in (BOTH, LORA, WORD, None)]
-    measured = compute_all(cells, tmp_path_factory.mktemp("proof"), 2, lambda _, __: None)
+    folder = tmp_path_factory.mktemp("proof")
+    inputs = Inputs(shorter_demo(folder), EXAMPLES / "toyworld/base", EXAMPLES / "toyworld/surtr_arknights")
+    cells = [Cell(inputs, course, SEED, PICTURES) for course in (BOTH, LORA, WORD, None)]
+    measured = compute_all(cells, folder, 2, lambda _, __: None)
     return {row.name: row for cell in measured for row in cell.rows}
+
+
+def shorter_demo(folder: Path) -> Path:
+    """The demo's resource with fewer steps."""
+    resource = yaml.safe_load((EXAMPLES / "surtr.yaml").read_text(encoding="utf-8"))
+    resource["spec"]["training"]["steps"] = STEPS
+    resource["spec"]["preview"]["inferenceSteps"] = DENOISING_STEPS
+    path = folder / "surtr.yaml"
+    path.write_text(yaml.safe_dump(resource), encoding="utf-8")
+    return path
 
 
 def loss(rows: Rows, name: str) -> float:
     found = rows[name].held_out_loss
     assert found is not None
     return found
-
-
-pytestmark = pytest.mark.xdist_group("proof")
 
 
 def test_the_judge_recognises_the_character_in_what_word_and_lora_draw(rows: Rows) -> None:
