@@ -155,7 +155,7 @@ def _why(error: Fault, place: Place) -> str:
     """The reason in words. Of botocore's own texts nothing is taken: they may carry whole requests."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "no status")
-        return f"{place} answers {code_of(error)} (HTTP {status})"
+        return f"{place} answers {code_of(error)} (HTTP {status}); check that service, then run the same command again"
     cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
