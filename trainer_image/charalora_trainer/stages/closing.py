@@ -66,10 +66,23 @@ def read_step(output: Path, name: str, step: int) -> tuple[Adapter, Word]:
     return hcp.read_step(folder, step), Word(name, embedding.load(folder / f"{name}-{step}.pt").vectors)
 
 
-def drop_unwanted(job: Job, output: Path, store: Store, step: int) -> None:
-    """Remove the checkpoints that `output.keep` does not want, here and in the store."""
+def files_of_saves(output: Path, last: int) -> Iterator[Path]:
+    """Checkpoints and previews of the save steps up to `last`, as they stand on this machine."""
+    for file in (*(output / "ckpts").glob("*"), *(output / "previews").glob("*/*")):
+        step = file.stem.rpartition("-")[2] if file.parent.name == "ckpts" else file.parent.name
+        if step.isdecimal() and int(step) <= last:
+            yield file
+
+
+def drop_unwanted(job: Job, output: Path, store: Store, uploads: Uploads, step: int) -> None:
+    """Remove the checkpoints that `output.keep` does not want, here and in the store.
+
+    Raises:
+        TrainingError: What an upload met: none may be under way, as it would lose its file here or bring it back there.
+    """
     if job.run.spec.output.keep is Keep.ALL:
         return
+    uploads.wait()
     unwanted = [path for path in (output / "ckpts").iterdir() if path.stem.rpartition("-")[2] != str(step)]
     store.delete(path.relative_to(output).as_posix() for path in unwanted)
     for path in unwanted:

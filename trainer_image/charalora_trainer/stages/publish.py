@@ -18,7 +18,7 @@ from torch import Tensor
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer import cfg, history
-from charalora_trainer.checkpoint import Checkpoints
+from charalora_trainer.checkpoint import MANIFEST, Checkpoints, State
 from charalora_trainer.console import Console
 from charalora_trainer.export import hcp, proof, webui
 from charalora_trainer.job import Job, Workspace
@@ -78,6 +78,7 @@ class Publisher:
         self._write_settings()
         self._saved = done
         if done:
+            self._send_missing(done)
             self._previews(done)
 
     def measured(self, step: Measured) -> None:
@@ -129,7 +130,7 @@ class Publisher:
         with self._console.stage("prove"):
             step = closing.chosen_step(self._job, self._output)
             closing.publish(self._job, self._output, step)
-            closing.drop_unwanted(self._job, self._output, self._store, step)
+            closing.drop_unwanted(self._job, self._output, self._store, self._uploads, step)
         with self._console.stage("report"):
             closing.note_facts(self._job, self._output, self._began)
             write_report(self._output)
@@ -166,6 +167,19 @@ class Publisher:
             if error.outcome is not Outcome.STORAGE_UNREACHABLE:
                 raise
             logger.warning("Storage unreachable, the save stays on this machine for now", extra={"why": error.message})
+
+    def _send_missing(self, done: int) -> None:
+        """Send what an earlier attempt saved on this machine and could not send; the state last, as at a save.
+
+        Without it a later state in the store would stand there without the files of the steps before it.
+        """
+        there = {entry.key for entry in self._store.list()}
+        for file in closing.files_of_saves(self._output, done):
+            if (key := file.relative_to(self._output).as_posix()) not in there:
+                self._uploads.submit(file, key)
+        state = State(done, self._output / "state" / f"step-{done:06d}")
+        if f"state/{state.folder.name}/{MANIFEST}" not in there:
+            self._states.upload(state, self._uploads, and_then=lambda: self._states.prune_remote(self._store))
 
     def _exports(self, snapshot: Snapshot) -> list[Path]:
         folder, name, step = self._output / "ckpts", self._job.run.spec.character.name, snapshot.step
