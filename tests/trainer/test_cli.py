@@ -273,9 +273,10 @@ def test_the_guides_conversion_gives_what_training_wrote(world: World, tmp_path:
     assert all(torch.allclose(written[key].float(), converted[key].float(), atol=1e-6) for key in written)
 
 
-def test_a_report_is_made_again_where_it_is_asked_for(world: World, tmp_path: Path) -> None:
-    """The same page as the training made, but for what came after it."""
-    done = charalora("report", world.exps, "--to", "again.html", folder=tmp_path)
+@pytest.mark.parametrize("as_uri", [False, True])
+def test_a_report_is_made_again_where_it_is_asked_for(world: World, tmp_path: Path, *, as_uri: bool) -> None:
+    """From the folder, or from the uri that the resource calls it by, spaces and all."""
+    done = charalora("report", world.exps.as_uri() if as_uri else world.exps, "--to", "again.html", folder=tmp_path)
 
     assert 0 == done.returncode, done.stderr
     assert f"<h1>{WORD}</h1>" in (tmp_path / "again.html").read_text()

@@ -25,12 +25,13 @@ def report(source: str, to: Path | None, endpoint: str) -> None:
     from charalora_trainer.stages.report_sources import gather, gather_from
     from charalora_trainer.storage import open_store
 
-    if "://" in source and not source.startswith("file://"):
-        page = to or Path(FILE)
-        with tempfile.TemporaryDirectory(prefix="charalora-") as temporary:
-            write_page(gather_from(open_store(source, Storage(endpoint=endpoint)), Path(temporary)), page)
-    else:
-        folder = Path(source.removeprefix("file://"))
+    store = open_store(source, Storage(endpoint=endpoint))
+    if store.uri.startswith("file://"):
+        folder = Path(store.uri.removeprefix("file://"))
         page = to or folder / FILE
         write_page(gather(folder), page)
+    else:
+        page = to or Path(FILE)
+        with tempfile.TemporaryDirectory(prefix="charalora-") as temporary:
+            write_page(gather_from(store, Path(temporary)), page)
     click.echo(page)
