@@ -109,7 +109,7 @@ def test_connections_that_are_cut_in_the_middle_of_files(toxic_job: TrainingJob,
     assert Outcome.SUCCEEDED is ended.outcome, ended.err
     assert failures(ended, "reading", "dataset/") >= 6
     assert failures(ended, "reading", "base/unet/") >= 2
-    assert failures(ended, "writing", "output/") >= 2
+    assert failures(ended, "writing", "output/") >= 1  # few connections are used, and used again, so one of them carries enough to break
     assert [] == wrong(toxic_job, undisturbed)
 
 
