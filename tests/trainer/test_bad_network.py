@@ -253,14 +253,10 @@ def test_a_service_that_stays_overloaded_during_a_save(faulty_job: TrainingJob, 
 
 
 def test_checkpoints_that_nobody_keeps_do_not_come_back_by_a_slow_upload(toxic_job: TrainingJob, toxic_s3: ToxicS3) -> None:
-    """With `keep: Last` the older ones go at the end, when some of them are still on their way."""
-    running = toxic_job.with_fields(output__keep="Last").start()
-    running.until_true(lambda: bool(toxic_job.local_states()))
-    toxic_s3.connected(enabled=False)
-    back = threading.Timer(2 * SECONDS_AWAY, healed, [toxic_s3])
-    back.start()
-    ended = running.wait()
-    back.join()
+    """With `keep: Last` the older ones go at the end, when some of them are still on their way at 20 kB/s."""
+    toxic_s3.poison("bandwidth", "upstream", rate=20)
+
+    ended = toxic_job.with_fields(output__keep="Last").run()
 
     assert Outcome.SUCCEEDED is ended.outcome, ended.err
     assert {str(STEPS)} == {Path(key).stem.rpartition("-")[2] for key in toxic_job.output_keys() if key.startswith("ckpts/")}
