@@ -18,7 +18,7 @@ demo: venv ## Train the demo's character on this machine, through a real S3 serv
 # Two processes with one thread each are faster than one with two.
 test: export OMP_NUM_THREADS = 1
 test: check ## Run every test, after `make check`; a GPU is not needed.
-	@$(VENV) -m pytest -n $(WORKERS) --dist loadgroup --durations 10 $(PYTEST)
+	@$(VENV) -m pytest -n $(WORKERS) --dist loadfile --durations 10 $(PYTEST)
 
 check: venv ## Check format, lint, types, import contracts and generated files; seconds.
 	@$(VENV) -m ruff format --check --quiet .

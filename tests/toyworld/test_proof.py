@@ -16,7 +16,7 @@ SEED = 0
 
 Rows = dict[str, Figures]
 
-pytestmark = [pytest.mark.xdist_group("proof"), pytest.mark.timeout(3600)]  # minutes of two cores, which others may share
+pytestmark = pytest.mark.timeout(3600)  # minutes of two cores, which others may share
 
 
 @pytest.fixture(scope="module")

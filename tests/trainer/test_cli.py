@@ -24,8 +24,6 @@ from services import S3
 from toyworld.architecture import untrained_base
 from toyworld.characters import CHARACTERS
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 COMMANDS = ("run", "check", "embed", "train", "generate", "convert", "report")
 HEAVY = ("accelerate", "diffusers", "numpy", "peft", "torch", "transformers")
 WITHOUT_HEAVY = f"""

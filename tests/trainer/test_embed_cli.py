@@ -14,8 +14,6 @@ from single_model import WIDTH, random_parts, tensors_of
 from toyworld.architecture import untrained_base
 from trainings import WORD
 
-pytestmark = pytest.mark.xdist_group("generate")
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -23,8 +23,6 @@ from single_model import random_parts, tensors_of
 from tiny_model import tiny_base
 from trainings import WORD, pictures
 
-pytestmark = pytest.mark.xdist_group("generate")
-
 STEPS = 2
 PROMPT = f"solo, {{{WORD}:1.2}}, smile"
 SMALL = ("--width", "64", "--height", "64", "--num-inference-steps", "2", "--seed", "7")

@@ -18,8 +18,6 @@ from joined_gradient import write_gradient
 from services import S3, Answer, FaultyS3, fresh_bucket
 from trainings import SECONDS, Running, TrainingJob, fork_context, tensors_of
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 STEPS, SAVE_EVERY = 20, 5
 # Two halves of a sum are added in another order than four quarters, and each step rounds on from there. Measured, relative to the length
 # of the tensor: 1.1e-6 in a gradient, 2.2e-6 in what is trained after 20 steps; other CPUs may add in yet another order.
