@@ -79,10 +79,10 @@ class CachedLatents(Dataset[Example]):
 class PlainTraining:
     """The models with adapters and new tokens in them, and the optimizer over both."""
 
-    def __init__(self, pipeline: Pipeline, settings: Training, word: Sequence[str], rows: Tensor) -> None:
+    def __init__(self, pipeline: Pipeline, settings: Training, word: Sequence[str], rows: Tensor, *, cpu: bool) -> None:
         """`word` are the new tokens, `rows` `[tokens, dim]` what they start as; the rates are used as they stand."""
         precision = {"fp32": "no"}.get(settings.precision.value, settings.precision.value)
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
         self.weight_dtype = WEIGHT_DTYPES[precision]
         self.unet, self.text_encoder, self.vae, self.scheduler = pipeline.unet, pipeline.text_encoder, pipeline.vae, pipeline.scheduler
         self._max_grad_norm = settings.optimizer.max_grad_norm

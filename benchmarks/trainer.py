@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,12 @@ from typing import IO, Any, cast
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 OURS = "ours"
-SIDES = {OURS: "Charalora", "cached": "plain loop, latents cached beforehand", "documented": "plain loop as documented"}
+SIDES = {
+    OURS: "Charalora",
+    "compiled": "Charalora with torch.compile",
+    "cached": "plain loop, latents cached beforehand",
+    "documented": "plain loop as documented",
+}
 SIZES = {"toy": "128x128", "sd15": "512x704"}
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate")
 
@@ -234,4 +240,5 @@ def main(given: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the sides end too
     sys.exit(main(sys.argv[1:]))

@@ -41,7 +41,9 @@ def main(name: str, setting: Setting, folder: Path) -> None:
     if name == "agreement":
         say(channel, agreement(setting, folder))
     elif name == "ours":
-        ours(setting, folder, Rounds(channel, setting.device))
+        ours(setting, folder, Rounds(channel, setting.device), compiled=False)
+    elif name == "compiled":
+        ours(setting, folder, Rounds(channel, setting.device), compiled=True)
     else:
         plain(setting, folder, Rounds(channel, setting.device), cached=name == "cached")
 
@@ -55,20 +57,21 @@ class Rounds:
         self._start()
 
     def __call__(self) -> None:
-        """End a round and wait for the next one."""
+        """End a round and wait for the next one; end with the process that asked for them."""
         if self._device == "cuda":
             torch.cuda.synchronize()
         wall, processor = time.perf_counter() - self._wall, time.process_time() - self._processor
         say(self._channel, {"wall": wall, "processor": processor, "peak_mib": peak(self._device)})
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            sys.exit()
         self._start()
 
     def _start(self) -> None:
         self._wall, self._processor = time.perf_counter(), time.process_time()
 
 
-def ours(setting: Setting, folder: Path, rounds: Callable[[], None]) -> None:
-    """Charalora's own encoding, feed and training loop."""
+def ours(setting: Setting, folder: Path, rounds: Callable[[], None], *, compiled: bool) -> None:
+    """Charalora's own encoding, feed and training loop; with the UNet's transformer blocks compiled, to see whether that pays."""
     models, run = base_model(setting, folder), resource(setting)
     processes = Processes(0, 1, 0, 1, torch.device(setting.device))
     models.vae.to(processes.device)
@@ -80,6 +83,8 @@ def ours(setting: Setting, folder: Path, rounds: Callable[[], None]) -> None:
     job = Job(run, plan, dataset, folder, None, (), claim, processes.count)
     latents = encode(models.vae, job, folder / "latents", processes, lambda: None)
     learner = Learner.on(models, run.spec, processes.device, processes.count)
+    if compiled:
+        models.unet.compile_repeated_blocks()
     feed = Feed(run.spec, plan, latents, learner.tokenizer, processes, timesteps=len(learner.schedule))
     train(learner, feed, processes, Hooks(measured=lambda _: None, save=lambda *_: rounds(), stop=lambda _: None), done=0)
 
@@ -97,7 +102,8 @@ def plain_training(setting: Setting, folder: Path) -> tuple[PlainTraining, CLIPT
     models = base_model(setting, folder)
     pipeline = Pipeline(models.unet, models.text_encoder, models.vae, models.scheduler, plain_tokenizer(models))
     rows = 0.017 * torch.randn(VECTORS, models.text_encoder.config.hidden_size)
-    return PlainTraining(pipeline, resource(setting).spec.training, PLAIN_WORD, rows), pipeline.tokenizer
+    training = PlainTraining(pipeline, resource(setting).spec.training, PLAIN_WORD, rows, cpu=setting.device == "cpu")
+    return training, pipeline.tokenizer
 
 
 def agreement(setting: Setting, folder: Path) -> dict[str, Any]:
