@@ -5,19 +5,18 @@ import random
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from charalora_spec.outcome import Outcome
-from charalora_trainer.storage.wholefile import TEMPORARY
 from services import S3, fresh_bucket
 from trainings import Running, TrainingJob, differences, pictures
 
 STEPS, SAVE_EVERY = 36, 3
-KILLS = 20
+TRAINED = r"train .*took"
 # Everything that draws random numbers or keeps a memory between steps.
 DEMANDING: dict[str, Any] = {
     "training__steps": STEPS,
@@ -33,14 +32,25 @@ DEMANDING: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a training leaves that nothing disturbs, and how many seconds it takes."""
+
+    files: dict[str, bytes]
+    seconds: float
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(_seaweedfs: S3, base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
+def uninterrupted(_seaweedfs: S3, base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
     """What the demanding training leaves when nothing disturbs it."""
     with fresh_bucket(_seaweedfs) as s3:
         job = TrainingJob(s3, tmp_path_factory.mktemp("whole"), base_model.as_uri()).with_fields(**DEMANDING).upload_dataset()
+        job.start_command("--version").wait()  # the first start imports everything
+        began = time.monotonic()
         ended = job.run()
+        seconds = time.monotonic() - began
         assert Outcome.SUCCEEDED is ended.outcome, ended.err
-        yield job.output()
+        yield Undisturbed(job.output(), seconds)
 
 
 @pytest.fixture
@@ -48,7 +58,7 @@ def demanding(job: TrainingJob) -> TrainingJob:
     return job.with_fields(**DEMANDING)
 
 
-def test_a_stopped_training_goes_on_bit_by_bit_on_another_machine(demanding: TrainingJob, uninterrupted: dict[str, bytes]) -> None:
+def test_a_stopped_training_goes_on_bit_by_bit_on_another_machine(demanding: TrainingJob, uninterrupted: Undisturbed) -> None:
     """SIGTERM between two saves: exit code 75, the state in the bucket; N steps are k steps and N - k steps, in every file."""
     running = demanding.start()
     running.until(r"preview .* took")
@@ -67,7 +77,7 @@ def test_a_stopped_training_goes_on_bit_by_bit_on_another_machine(demanding: Tra
 
     assert Outcome.SUCCEEDED is resumed.outcome, resumed.err
     assert f"Going on after step {step} of {STEPS}" in resumed.err
-    assert [] == differences(uninterrupted, demanding.output())
+    assert [] == differences(uninterrupted.files, demanding.output())
 
 
 def test_a_stop_while_pictures_are_encoded(job: TrainingJob) -> None:
@@ -145,32 +155,43 @@ class Killer:
     """Kills a training at moments that a seed draws, and starts it again, by turns in the same folder and in a new one.
 
     Attributes:
+        seconds: What the whole training takes undisturbed, on this machine as it is now.
         progress: The last step that any attempt is known to have made.
-        lost: Steps that had to be made again, for each kill.
+        lost: Steps that had to be made again, for each attempt that trained.
     """
 
     job: TrainingJob
+    seconds: float
     random: random.Random
     work: str = "work-0"
+    kills: int = 0
     progress: int = 0
+    lost: list[int] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.lost: list[int] = []
+    def kill_one(self, moment: str) -> bool:
+        """Start an attempt and kill it: at "start", at "save", when one more state is whole here, or when `moment` shows on stderr.
 
-    def kill_one(self, number: int, when: str, seconds: float) -> None:
-        """Start an attempt and kill it: `when` is a stage, `seconds` how long after its begin at most."""
-        if number % 2:
-            self.work = f"work-{number}"
+        Returns:
+            Whether it was killed; towards its end a training may be faster.
+        """
+        if self.kills % 2:
+            self.work = f"work-{self.kills}"
         before = max([0, *self.job.local_states(self.work), *self.job.states()])
         attempt = self.job.start(work=self.work)
-        if when == "train":
+        if moment == "start":
+            longest = self.seconds / 8
+        elif moment == "save" and before < STEPS:
             attempt.until_true(lambda: max([0, *self.job.local_states(self.work)]) > before)
-        elif when == "close":
-            attempt.until(r"train .* took")
-        time.sleep(self.random.uniform(0, seconds))
-        assert attempt.alive, attempt.err
+            longest = self.seconds * SAVE_EVERY / STEPS
+        else:
+            attempt.until(TRAINED if moment == "save" else moment)
+            longest = self.seconds / 50
+        time.sleep(self.random.uniform(0, longest))
+        killed = attempt.alive
         attempt.kill()
+        self.kills += killed
         self.note(attempt, before)
+        return killed
 
     def note(self, attempt: Running, saved: int) -> None:
         """See from where an attempt went on, and how far it came; one that was killed before that counts with the next."""
@@ -184,24 +205,25 @@ class Killer:
         self.progress = max([begin, *(json.loads(line)["step"] for line in lines if line.endswith("}"))])
 
 
-def test_twenty_kills_at_random_moments_change_nothing(demanding: TrainingJob, uninterrupted: dict[str, bytes]) -> None:
+def test_twenty_kills_at_random_moments_change_nothing(demanding: TrainingJob, uninterrupted: Undisturbed) -> None:
     """SIGKILL while it starts, trains, saves, uploads, draws, proves: the end is bit by bit that of an undisturbed run.
 
     A kill loses the steps since the last save, and that save's where it was still being written or sent.
     """
-    killer = Killer(demanding, random.Random(20))
-    moments = ["start"] * 6 + ["train"] * 10
+    killer = Killer(demanding, uninterrupted.seconds, random.Random(20))
+    moments = ["start"] * 9 + ["save"] * 9
     killer.random.shuffle(moments)
-    moments += ["close"] * (KILLS - len(moments))
-    seconds = {"start": 2.5, "train": 1.5, "close": 1.5}
-    for number, when in enumerate(moments):
-        killer.kill_one(number, when, seconds[when])
+    for moment in (*moments, TRAINED, TRAINED):
+        assert killer.kill_one(moment)
+    for moment in (r"prove .*took", r"report .*took"):
+        killer.kill_one(moment)
 
     final = demanding.start(work=killer.work)
     ended = final.wait()
     killer.note(final, saved=STEPS)
 
+    assert 20 <= killer.kills
     assert Outcome.SUCCEEDED is ended.outcome, ended.err
-    assert [] == differences(uninterrupted, demanding.output())
+    assert [] == differences(uninterrupted.files, demanding.output())
     assert max(killer.lost) < 2 * SAVE_EVERY, killer.lost
-    assert [] == [path for path in (demanding.folder / killer.work).rglob("*") if path.name.startswith((".draft", TEMPORARY))]
+    assert [] == list(demanding.local(work=killer.work).rglob(".*"))

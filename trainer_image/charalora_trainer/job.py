@@ -80,8 +80,9 @@ class Workspace:
                     Outcome.OUTPUT_OCCUPIED,
                     f"Another run works in {self.root}; wait for its end, stop it, or name another folder with --work.",
                 ) from error
-            for draft in self.root.rglob(f"{TEMPORARY}*"):
-                draft.unlink()
+            for draft in (*self.root.rglob(f"{TEMPORARY}*"), *self.output.rglob(".*")):
+                if draft.is_file():
+                    draft.unlink()
             yield
 
 

@@ -67,10 +67,10 @@ def read_step(output: Path, name: str, step: int) -> tuple[Adapter, Word]:
 
 
 def files_of_saves(output: Path, last: int) -> Iterator[Path]:
-    """Checkpoints and previews of the save steps up to `last`, as they stand on this machine."""
+    """Checkpoints and previews of the save steps up to `last`, as they stand on this machine; nothing half made."""
     for file in (*(output / "ckpts").glob("*"), *(output / "previews").glob("*/*")):
         step = file.stem.rpartition("-")[2] if file.parent.name == "ckpts" else file.parent.name
-        if step.isdecimal() and int(step) <= last:
+        if step.isdecimal() and int(step) <= last and not file.name.startswith("."):
             yield file
 
 

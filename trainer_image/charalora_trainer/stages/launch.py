@@ -55,7 +55,7 @@ def _accelerate(processes: int, workspace: Path) -> TrainingError | None:
         except SignalException:
             return interrupted()
         except ChildFailedError as error:
-            return _seen_from_outside(min(failure.exitcode for failure in error.failures.values()))
+            return _seen_from_outside(error.get_first_failure()[1].exitcode)
     return None
 
 

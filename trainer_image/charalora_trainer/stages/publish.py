@@ -27,7 +27,7 @@ from charalora_trainer.stages import closing
 from charalora_trainer.stages.facts import training_facts
 from charalora_trainer.stages.gallery import Gallery
 from charalora_trainer.stages.report_sources import write_report
-from charalora_trainer.stages.train import Measured, StopAsked
+from charalora_trainer.stages.train import Measured, StopAsked, is_save_step
 from charalora_trainer.storage import open_store
 from charalora_trainer.storage.uploads import Uploads
 from charalora_trainer.weights import Adapter, Word
@@ -77,9 +77,10 @@ class Publisher:
         self._pending: list[Future[None]] = []
         self._write_settings()
         self._saved = done
+        if is_save_step(job.run.spec.training, done):
+            self._previews(done)  # before anything is sent: pictures that are not complete are made again
         if done:
             self._send_missing(done)
-            self._previews(done)
 
     def measured(self, step: Measured) -> None:
         """Note one step."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from charalora_spec.outcome import Outcome, TrainingError
+from charalora_spec.spec import Training
 from charalora_trainer.feed import Feed
 from charalora_trainer.learner import Learner
 from charalora_trainer.optimizer import NAN_STEPS_IN_A_ROW
@@ -71,7 +72,7 @@ def train(learner: Learner, feed: Feed, processes: Processes, hooks: Hooks, done
             learner.optimizer.step(step)
             meter.close(step, learner.optimizer.gradient_norm)
 
-            is_save = step % training.save_every == 0 or step == training.steps
+            is_save = is_save_step(training, step)
             if is_save or meter.is_full:
                 for measured in meter.read(processes):
                     hooks.measured(measured)
@@ -87,6 +88,11 @@ def train(learner: Learner, feed: Feed, processes: Processes, hooks: Hooks, done
                         f"Stopped on request after step {step} of {training.steps}, state saved; the same run resumes there.",
                     )
     learner.training(active=False)
+
+
+def is_save_step(training: Training, step: int) -> bool:
+    """Whether a step ends with a save: every `saveEvery` steps, and the last one; 0 stands for a training that has not begun."""
+    return step > 0 and (step % training.save_every == 0 or step == training.steps)
 
 
 @torch.no_grad()
