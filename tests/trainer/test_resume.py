@@ -61,7 +61,7 @@ def demanding(job: TrainingJob) -> TrainingJob:
 def test_a_stopped_training_goes_on_bit_by_bit_on_another_machine(demanding: TrainingJob, uninterrupted: Undisturbed) -> None:
     """SIGTERM between two saves: exit code 75, the state in the bucket; N steps are k steps and N - k steps, in every file."""
     running = demanding.start()
-    running.until(r"preview .* took")
+    running.until(r"preview .*took")
     running.terminate()
     stopped = running.wait()
 
@@ -125,7 +125,7 @@ def test_a_stop_while_previews_are_made_does_not_wait_for_them(job: TrainingJob)
 def test_a_stop_during_the_closing_steps(job: TrainingJob) -> None:
     """Training is over, its state is saved, the files are being proven: a later start only finishes."""
     running = job.start()
-    running.until(r"train .* took")
+    running.until(TRAINED)
     running.terminate()
     stopped = running.wait()
 
@@ -155,7 +155,7 @@ class Killer:
     """Kills a training at moments that a seed draws, and starts it again, by turns in the same folder and in a new one.
 
     Attributes:
-        seconds: What the whole training takes undisturbed, on this machine as it is now.
+        seconds: What the whole training took undisturbed. The machine may have been busier then, so a pause is at most a share of it.
         progress: The last step that any attempt is known to have made.
         lost: Steps that had to be made again, for each attempt that trained.
     """
@@ -179,13 +179,13 @@ class Killer:
         before = max([0, *self.job.local_states(self.work), *self.job.states()])
         attempt = self.job.start(work=self.work)
         if moment == "start":
-            longest = self.seconds / 8
+            longest = min(self.seconds / 8, 3.0)
         elif moment == "save" and before < STEPS:
             attempt.until_true(lambda: max([0, *self.job.local_states(self.work)]) > before)
-            longest = self.seconds * SAVE_EVERY / STEPS
+            longest = min(self.seconds * SAVE_EVERY / STEPS, 0.25)
         else:
             attempt.until(TRAINED if moment == "save" else moment)
-            longest = self.seconds / 50
+            longest = min(self.seconds / 50, 0.2)
         time.sleep(self.random.uniform(0, longest))
         killed = attempt.alive
         attempt.kill()

@@ -38,7 +38,7 @@ class Gallery:
     def make(self, step: int, stop_asked: StopAsked) -> list[Path]:
         """The pictures of one step and the files beside them; none where they were made before, or a stop is asked for meanwhile."""
         folder = self._folder / str(step)
-        if len(list(folder.glob("*.png"))) >= self._recipe.pictures:
+        if all(len(list(folder.glob(kind))) >= self._recipe.pictures for kind in ("*.png", "*-info.yaml")):
             return []
         shutil.rmtree(folder, ignore_errors=True)  # what an interrupted attempt left of these pictures
         made: list[Path] = []

@@ -136,6 +136,8 @@ class Publisher:
             closing.note_facts(self._job, self._output, self._began)
             write_report(self._output)
         with self._console.stage("upload"):
+            self._uploads.wait()
+            self._states.prune_remote(self._store)  # of an attempt that was killed before it could
             closing.upload(self._job, self._output, self._store, self._uploads)
 
     def _snapshot(self, step: int) -> Snapshot:
