@@ -1,0 +1,58 @@
+"""What our objects are called: the same inputs give the same name, so a lost answer to a create is a conflict and never a twin."""
+
+import hashlib
+
+MANAGER = "charalora-operator"
+"""Field manager of everything that is applied, and the value of the managed-by label."""
+
+NAME = "app.kubernetes.io/name"
+COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+RESOURCE = "charalora.dev/resource"
+ATTEMPT = "charalora.dev/attempt"
+ENDED = "charalora.dev/ended"
+"""Annotation of a Job that we ended ourselves: the reason."""
+
+PREFLIGHT = "preflight"
+TRAINING = "training"
+OURS = f"{MANAGED_BY}={MANAGER}"
+"""Label selector of every Job and Pod that we watch."""
+
+QUEUE = "kueue.x-k8s.io/queue-name"
+QUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
+
+_LONGEST = 52  # a Job's pods add an index and five characters to it, and a host name has 63
+_DIGEST = 8
+
+
+def run_config(resource: str, digest: str) -> str:
+    """The ConfigMap with what is trained."""
+    return _fitted(resource, f"-run-{digest[:_DIGEST]}")
+
+
+def preflight_job(resource: str, digest: str) -> str:
+    """The Job that checks what would be trained; another content is another check."""
+    return _fitted(resource, f"-check-{digest[:_DIGEST]}")
+
+
+def training_job(resource: str, attempt: int) -> str:
+    """The Job of one attempt, and the headless Service of its pods."""
+    return _fitted(resource, f"-a{attempt}")
+
+
+def event(resource: str, *parts: str) -> str:
+    """An Event; the same fact has the same name, so it is told once."""
+    return f"{resource}.{digest(*parts)[:16]}"
+
+
+def digest(*parts: str) -> str:
+    """SHA-256 of some texts, in hexadecimal."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _fitted(resource: str, suffix: str) -> str:
+    """The name, with a digest in place of what is too long of the resource's own."""
+    if len(resource) + len(suffix) <= _LONGEST:
+        return resource + suffix
+    head = resource[: _LONGEST - len(suffix) - _DIGEST - 1].rstrip("-.")
+    return f"{head}-{digest(resource)[:_DIGEST]}{suffix}"
