@@ -69,6 +69,7 @@ class JobFacts:
         name: Its name.
         component: `preflight` or `training`.
         attempt: Number of the attempt; 0 for a check.
+        run: Short digest of what it was given, from its label.
         state: Where it stands.
         why: Reason and message of the condition that ended it, as the Job controller wrote them.
         ended_because: The reason with which we ended it ourselves, from its annotation; empty otherwise.
@@ -76,6 +77,7 @@ class JobFacts:
         started: When its pods could first start; None while suspended.
         ended: When it succeeded or failed.
         deleting: Whether it is on its way out.
+        uid: Tells it from an earlier one of the same name.
     """
 
     name: str
@@ -83,11 +85,13 @@ class JobFacts:
     attempt: int
     state: JobState
     created: datetime
+    run: str = ""
     why: tuple[str, str] = ("", "")
     ended_because: str = ""
     started: datetime | None = None
     ended: datetime | None = None
     deleting: bool = False
+    uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,20 +217,18 @@ class Create:
 
 
 @dataclass(frozen=True)
-class Suspend:
-    """Pause a Job or let it go on; through Kueue's Workload where it is in a queue."""
-
-    job: str
-    suspend: bool
-    workload: str = ""
-
-
-@dataclass(frozen=True)
 class EndJob:
     """End a running attempt, so that its pods save and go; the Job stays and keeps the reason."""
 
     job: str
     outcome: Outcome
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Take back a Job that waits in a queue and never ran."""
+
+    job: str
 
 
 @dataclass(frozen=True)
@@ -236,4 +238,4 @@ class DeleteResource:
     uid: str
 
 
-Action = Create | Suspend | EndJob | DeleteResource
+Action = Create | EndJob | DeleteJob | DeleteResource

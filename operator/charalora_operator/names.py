@@ -10,6 +10,10 @@ COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RESOURCE = "charalora.dev/resource"
 ATTEMPT = "charalora.dev/attempt"
+RUN = "charalora.dev/run"
+"""Label of a Job: digest of what it was given, so that the verdict of an earlier content does not bind a later one."""
+RETRY = "charalora.dev/retry"
+"""Annotation of a CharacterLora; another value asks for another try of what has failed."""
 ENDED = "charalora.dev/ended"
 """Annotation of a Job that we ended ourselves: the reason."""
 
@@ -27,12 +31,12 @@ _DIGEST = 8
 
 def run_config(resource: str, digest: str) -> str:
     """The ConfigMap with what is trained."""
-    return _fitted(resource, f"-run-{digest[:_DIGEST]}")
+    return _fitted(resource, f"-run-{short(digest)}")
 
 
 def preflight_job(resource: str, digest: str) -> str:
     """The Job that checks what would be trained; another content is another check."""
-    return _fitted(resource, f"-check-{digest[:_DIGEST]}")
+    return _fitted(resource, f"-check-{short(digest)}")
 
 
 def training_job(resource: str, attempt: int) -> str:
@@ -48,6 +52,11 @@ def event(resource: str, *parts: str) -> str:
 def digest(*parts: str) -> str:
     """SHA-256 of some texts, in hexadecimal."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def short(digest: str) -> str:
+    """The part of a digest that stands in names and labels."""
+    return digest[:_DIGEST]
 
 
 def _fitted(resource: str, suffix: str) -> str:

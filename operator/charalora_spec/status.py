@@ -82,6 +82,17 @@ class Usage(StatusPart):
     wasted_gpu_seconds: Whole = Field(0, ge=0, description="GPU seconds whose work was lost.")
 
 
+class AttemptStatus(StatusPart):
+    """One start of the training."""
+
+    attempt: Whole = Field(ge=1, description="Its number, from 1.")
+    reason: Annotated[str, Field(max_length=63)] = Field(description="How it ended, or Running.")
+    start_time: datetime | None = Field(None, description="When its first pod had a node.")
+    end_time: datetime | None = Field(None, description="When it ended.")
+    gpu_seconds: Whole = Field(0, ge=0, description="GPU seconds that it held.")
+    wasted_gpu_seconds: Whole = Field(0, ge=0, description="Those of them after the last state that was saved.")
+
+
 class Artifact(StatusPart):
     """One file for the user."""
 
@@ -102,6 +113,7 @@ class Status(StatusPart):
     best: Best | None = Field(None, description="The checkpoint with the lowest held-out loss.")
     attempt: Whole = Field(0, ge=0, description="Number of the current attempt, from 1.")
     preemptions: Whole = Field(0, ge=0, description="Attempts that the cluster ended.")
+    attempts: tuple[AttemptStatus, ...] = Field((), max_length=20, description="The newest attempts, oldest first; at most 20.")
     usage: Usage | None = Field(None, description="What the training cost.")
     artifacts: tuple[Artifact, ...] = Field((), max_length=512, description="The files of a finished training.")
     start_time: datetime | None = Field(None, description="When the first attempt started.")

@@ -1,0 +1,51 @@
+"""What must hold before anything is made for a resource: an ordered list of named checks, each with its reason."""
+
+from charalora_operator.model import Resource
+from charalora_operator.settings import Settings
+from charalora_spec.outcome import Outcome, TrainingError
+from charalora_spec.spec import CharacterLora
+
+
+def first_blocker(resource: Resource, settings: Settings) -> TrainingError | None:
+    """Why nothing may be made for this resource, or None."""
+    if resource.run is None:
+        return TrainingError(Outcome.SPEC_INVALID, resource.problem)
+    run = resource.run
+    return next((TrainingError(Outcome.SPEC_INVALID, why) for check in PRECONDITIONS if (why := check(run, settings))), None)
+
+
+def _service_account_allowed(run: CharacterLora, settings: Settings) -> str:
+    asked = run.spec.scheduling.service_account_name
+    if asked in {None, "default", *settings.allowed_service_accounts}:
+        return ""
+    allowed = ", ".join(["default", *settings.allowed_service_accounts])
+    return f"scheduling.serviceAccountName: {asked} is not allowed here; leave it out, or use one of: {allowed}."
+
+
+def _node_cache_exists(run: CharacterLora, settings: Settings) -> str:
+    if not run.spec.cache.node or settings.node_cache_path:
+        return ""
+    return "cache.node: this cluster's nodes have no such folder (setting nodeCachePath); use cache.claimName, or leave it out."
+
+
+def _files_are_reachable(run: CharacterLora, settings: Settings) -> str:
+    """A pod sees no folder of anybody's machine: only the cache that is mounted into it."""
+    del settings
+    spec = run.spec
+    local = {"dataset.uri": spec.dataset.uri, "output.uri": spec.output.uri}
+    if wrong := next((field for field, uri in local.items() if uri.startswith("file://")), None):
+        return f"{wrong}: a cluster's pods cannot reach a file:// folder; use s3://bucket/prefix/."
+    models = {"baseModel.uri": spec.base_model.uri, "preview.baseModel": spec.preview.base_model or ""}
+    wrong = next((field for field, uri in models.items() if uri.startswith("file://") and not uri.startswith("file:///cache/")), None)
+    if wrong:
+        return f"{wrong}: in a cluster a file:// model must lie in the mounted cache, file:///cache/…."
+    if any(uri.startswith("file://") for uri in models.values()) and not (spec.cache.node or spec.cache.claim_name):
+        return "baseModel.uri: file:///cache/… needs cache.claimName or cache.node, which mount the cache."
+    return ""
+
+
+PRECONDITIONS = (
+    _service_account_allowed,  # the pods act as nobody whom the administrator did not name
+    _node_cache_exists,  # the pods would wait for a folder without a path
+    _files_are_reachable,  # the training would look for files of another machine
+)

@@ -1,0 +1,130 @@
+"""How a Job ended, and why, from what its pods and the cluster left behind."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from charalora_operator.model import Ending, JobFacts, JobState, PodFacts
+from charalora_spec.outcome import Outcome, Retry
+
+LOST_AFTER = timedelta(seconds=30)
+"""A pod that is still there so long after its grace period is on a node that nobody hears of."""
+
+_EXIT_CODE = re.compile(r"exit code (\d+)")
+_OUTCOMES = {outcome.reason: outcome for outcome in Outcome}
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a Job.
+
+    Attributes:
+        outcome: Why.
+        message: For people: what happened and what to do.
+        at: When.
+        details: What the container told beside it, such as `artifacts` or `dataset`.
+    """
+
+    outcome: Outcome
+    message: str
+    at: datetime
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def end_of(job: JobFacts, pods: Sequence[PodFacts], now: datetime) -> End | None:
+    """How a Job ended; None while it goes on, or while pods of it may still run."""
+    if job.state is JobState.SUCCEEDED:
+        told = _told(_first(pods))
+        return End(Outcome.SUCCEEDED, told.get("message", Outcome.SUCCEEDED.meaning), job.ended or now, told)
+    if job.state is JobState.FAILED or (job.state is JobState.ENDING and all(_is_gone(pod, now) for pod in pods)):
+        return _failure(job, pods, job.ended or now)
+    return None
+
+
+def _failure(job: JobFacts, pods: Sequence[PodFacts], at: datetime) -> End:
+    """The most telling cause: what we did, what the program says for good, what the cluster did, what else a pod or the Job says."""
+    outcomes = [(pod, outcome_of(pod.ending)) for pod in pods if pod.ending is not None and pod.ending.exit_code != 0]
+    final = [(pod, outcome) for pod, outcome in outcomes if outcome.retry is Retry.NEVER]
+    disrupted = [pod for pod in pods if pod.disruption[0]]
+    others = sorted(outcomes, key=lambda one: (one[1] is Outcome.INTERRUPTED, one[0].ending.at if one[0].ending else at, one[0].index))
+    details = _told(_first(pods))
+    if job.ended_because in _OUTCOMES:
+        outcome = _OUTCOMES[job.ended_because]
+        return End(outcome, outcome.meaning, at, details)
+    if job.why[0] == "DeadlineExceeded":
+        return End(Outcome.DEADLINE_EXCEEDED, Outcome.DEADLINE_EXCEEDED.meaning, at, details)
+    if final:
+        return _pod_end(*final[0], at)
+    if disrupted:
+        reason, message = disrupted[0].disruption
+        return End(Outcome.PREEMPTED, f"The cluster took pod {disrupted[0].name} away ({reason}): {message}", at, details)
+    if others:
+        return _pod_end(*others[0], at)
+    return _job_end(job, at)
+
+
+def outcome_of(ending: Ending) -> Outcome:
+    """What a container's end stands for: its own word, unless the kernel had the last one."""
+    if ending.cluster_reason == "OOMKilled":
+        return Outcome.HOST_OUT_OF_MEMORY
+    told = _OUTCOMES.get(_parsed(ending.message).get("reason", ""))
+    return told if told is not None and told.exit_code == ending.exit_code else Outcome.of_exit_code(ending.exit_code)
+
+
+def _pod_end(pod: PodFacts, outcome: Outcome, at: datetime) -> End:
+    ending = pod.ending
+    told = _parsed(ending.message) if ending else {}
+    if outcome is Outcome.HOST_OUT_OF_MEMORY and "message" not in told:
+        message = (
+            f"The kernel killed pod {pod.name}, which took more memory than its limit; raise resources.memory, or lower training.batchSize."
+        )
+    else:
+        message = told.get("message") or _last_words(pod, ending)
+    return End(outcome, message, at, told)
+
+
+def _last_words(pod: PodFacts, ending: Ending | None) -> str:
+    """For a container that left no termination message of ours: how it ended, and its log's end."""
+    if ending is None:
+        return f"Pod {pod.name} ended without a word."
+    words = " ".join(ending.message.split())[-500:]
+    return f"Pod {pod.name} ended with exit code {ending.exit_code} ({ending.cluster_reason or 'Error'})" + (
+        f": … {words}" if words else "."
+    )
+
+
+def _job_end(job: JobFacts, at: datetime) -> End:
+    """The pods are gone: what the Job controller noted is all there is."""
+    reason, message = job.why
+    if code := _EXIT_CODE.search(message):
+        outcome = Outcome.of_exit_code(int(code[1]))
+    elif "DisruptionTarget" in message:
+        outcome = Outcome.PREEMPTED
+    else:
+        outcome = Outcome.INTERNAL_ERROR
+    return End(outcome, f"Job {job.name} failed and its pods are gone; the cluster says: {reason}: {message}", at)
+
+
+def _is_gone(pod: PodFacts, now: datetime) -> bool:
+    return pod.phase in {"Succeeded", "Failed"} or (pod.deleted is not None and pod.deleted + LOST_AFTER < now)
+
+
+def _first(pods: Sequence[PodFacts]) -> Ending | None:
+    """The newest end of the pod that writes the files."""
+    return next((pod.ending for pod in reversed(pods) if pod.index == 0 and pod.ending is not None), None)
+
+
+def _told(ending: Ending | None) -> Mapping[str, Any]:
+    return _parsed(ending.message) if ending else {}
+
+
+def _parsed(message: str) -> Mapping[str, Any]:
+    """The container's own words as an object; empty where it left none (killed, or another program)."""
+    try:
+        told = json.loads(message)
+    except json.JSONDecodeError:
+        return {}
+    return told if isinstance(told, dict) else {}

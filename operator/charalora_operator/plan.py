@@ -1,0 +1,180 @@
+"""What to do for one resource, decided from what is seen of it. Everything that the operator ever does starts here."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from charalora_operator import desired, names
+from charalora_operator.attempts import Attempt, attempts_of, seconds_left, verdict
+from charalora_operator.checks import first_blocker
+from charalora_operator.endings import LOST_AFTER, End, end_of
+from charalora_operator.model import Action, Create, DeleteJob, DeleteResource, EndJob, JobState, Observed, Resource
+from charalora_operator.settings import Settings
+from charalora_operator.status import Picture, has_succeeded, status_of
+from charalora_operator.waiting import Waiting, waiting_for, waiting_in_queue
+from charalora_spec.outcome import Outcome
+from charalora_spec.spec import CharacterLora
+from charalora_spec.status import Status
+
+_SAVING = "The training saves its state and gives its GPUs back."
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What follows from an observation.
+
+    Attributes:
+        actions: What to do, in order.
+        status: What to write when that is done.
+        requeue_after: Seconds until the resource must be looked at again although nothing happened; None: never.
+    """
+
+    actions: tuple[Action, ...]
+    status: Status
+    requeue_after: float | None
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A readable resource, and all that is known of it."""
+
+    resource: Resource
+    run: CharacterLora
+    attempts: tuple[Attempt, ...]
+    observed: Observed
+    settings: Settings
+    now: datetime
+
+    @property
+    def seconds_left(self) -> int | None:
+        """What remains of run.deadlineSeconds; None without a limit."""
+        return seconds_left(self.run.spec.run.deadline_seconds, self.attempts, self.now)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One decision: what to do now, what it means, and when to look again."""
+
+    picture: Picture
+    actions: tuple[Action, ...] = ()
+    again_at: datetime | None = None
+
+
+def plan_of(resource: Resource, observed: Observed, settings: Settings, now: datetime) -> Plan:
+    """Decide what to do for a resource. The same arguments give the same plan."""
+    if resource.deleting:
+        return Plan((), resource.status, None)
+    if has_succeeded(resource.status):
+        return _retired(resource, resource.status, (), now)
+    step = _step(resource, observed, settings, now)
+    status = status_of(resource, observed, step.picture, settings, now)
+    if step.picture.ended is not None:
+        return _retired(resource, status, step.actions, now)
+    after = None if step.again_at is None else max(0.0, (step.again_at - now).total_seconds())
+    return Plan(step.actions, status, after)
+
+
+def _step(resource: Resource, observed: Observed, settings: Settings, now: datetime) -> _Step:
+    """A running attempt is watched; without one the next is prepared: checks that read nothing, the check that reads, the attempt."""
+    attempts = attempts_of(observed, now)
+    current = attempts[-1] if attempts else None
+    if resource.run is not None and current is not None and current.end is None:
+        return _watch(_Scene(resource, resource.run, attempts, observed, settings, now), current)
+    if current is not None and current.end is not None and current.end.outcome is Outcome.SUCCEEDED:
+        return _Step(Picture(attempts, ended=current.end))
+    blocker = first_blocker(resource, settings)
+    if blocker is not None or resource.run is None:
+        return _Step(Picture(attempts, ended=End(Outcome.SPEC_INVALID, blocker.message if blocker else resource.problem, now)))
+    return _after_attempts(_Scene(resource, resource.run, attempts, observed, settings, now))
+
+
+def _after_attempts(scene: _Scene) -> _Step:
+    """Nothing trains: is the last end final, and if not, may the next attempt begin?"""
+    run, ends = scene.run, [attempt.end for attempt in scene.attempts if attempt.end is not None]
+    if ends:
+        last, judged = ends[-1], verdict(ends, run.spec.run)
+        same_run = scene.attempts[-1].job.run == names.short(desired.run_digest(run))
+        if not judged.again and same_run:
+            return _Step(Picture(scene.attempts, ended=End(last.outcome, judged.message, last.at, last.details)))
+        if judged.again and judged.at > scene.now:
+            return _Step(Picture(scene.attempts, waiting=(last.outcome, judged.message)), again_at=judged.at)
+    if scene.seconds_left == 0:
+        return _Step(Picture(scene.attempts, ended=End(Outcome.DEADLINE_EXCEEDED, Outcome.DEADLINE_EXCEEDED.meaning, scene.now)))
+    return _checked(scene)
+
+
+def _checked(scene: _Scene) -> _Step:
+    """The data set must have passed its check before a GPU is claimed."""
+    run, attempts = scene.run, scene.attempts
+    job = scene.observed.jobs.get(names.preflight_job(run.metadata.name, desired.run_digest(run)))
+    if job is None:
+        make = tuple(Create(manifest) for manifest in desired.manifests_of_check(scene.resource, run, scene.settings))
+        return _Step(Picture(attempts, waiting=(Outcome.CHECKING, "The check is being started.")), make)
+    pods = scene.observed.pods_of(job.name)
+    checked = end_of(job, pods, scene.now)
+    if checked is None:
+        why = waiting_for(pods, scene.observed.refused.get(job.name, ""))
+        return _Step(Picture(attempts, waiting=why or (Outcome.CHECKING, Outcome.CHECKING.meaning)))
+    if checked.outcome is not Outcome.SUCCEEDED:
+        return _Step(Picture(attempts, checked=checked, ended=checked))
+    if run.spec.run.suspend:
+        return _Step(Picture(attempts, checked=checked, waiting=(Outcome.SUSPENDED, "run.suspend is true; set it to false to go on.")))
+    return _begin(scene, checked)
+
+
+def _begin(scene: _Scene, checked: End) -> _Step:
+    """Start the next attempt on the data set that was checked."""
+    digest = dict(checked.details.get("dataset") or {}).get("digest")
+    if digest is None:
+        message = "The check succeeded but told no digest of the data set; is the preflight image of another version than the operator?"
+        return _Step(Picture(scene.attempts, checked=checked, ended=End(Outcome.INTERNAL_ERROR, message, scene.now)))
+    number = 1 + max([scene.resource.status.attempt, *(attempt.number for attempt in scene.attempts)])
+    wanted = desired.manifests_of_attempt(scene.resource, scene.run, scene.settings, number, digest, scene.seconds_left)
+    waiting = (Outcome.PENDING, f"Attempt {number} is being started.")
+    return _Step(Picture(scene.attempts, checked=checked, waiting=waiting), tuple(Create(manifest) for manifest in wanted))
+
+
+def _watch(scene: _Scene, current: Attempt) -> _Step:
+    """An attempt goes on, unless it is to pause, took too long or stands still."""
+    run, attempts, job = scene.run, scene.attempts, current.job
+    if job.deleting or job.ended_because or job.state is JobState.ENDING:
+        lost = [pod.deleted + LOST_AFTER for pod in current.pods if pod.deleted is not None]
+        return _Step(Picture(attempts, waiting=_ending(current)), again_at=max(lost, default=None))
+    if run.spec.run.suspend:
+        action = DeleteJob(job.name) if job.state is JobState.SUSPENDED else EndJob(job.name, Outcome.SUSPENDED)
+        return _Step(Picture(attempts, waiting=(Outcome.SUSPENDED, _SAVING)), (action,))
+    if scene.seconds_left == 0:
+        return _Step(Picture(attempts), (EndJob(job.name, Outcome.DEADLINE_EXCEEDED),))
+    stalls_at = _stalls_at(current, scene.observed, scene.settings)
+    if stalls_at is not None and stalls_at <= scene.now:
+        return _Step(Picture(attempts), (EndJob(job.name, Outcome.STALLED),))
+    queued = waiting_in_queue(job, run.spec.scheduling.queue_name or "", scene.observed.workload)
+    why = queued or waiting_for(current.pods, scene.observed.refused.get(job.name, ""))
+    if why is None and not current.is_running:
+        why = (Outcome.PENDING, f"The pods of attempt {current.number} are being started.")
+    return _Step(Picture(attempts, waiting=why), again_at=stalls_at)
+
+
+def _ending(current: Attempt) -> Waiting:
+    because = current.job.ended_because
+    if because == Outcome.SUSPENDED.reason:
+        return Outcome.SUSPENDED, _SAVING
+    return Outcome.PENDING, f"Attempt {current.number} has ended{f' ({because})' if because else ''}; its last pods are on their way out."
+
+
+def _stalls_at(current: Attempt, observed: Observed, settings: Settings) -> datetime | None:
+    """When the attempt will have stood still for too long; None while nobody can tell."""
+    sample = observed.sample
+    if sample is None or sample.job != current.job.name or not current.is_running:
+        return None
+    return sample.moved + timedelta(seconds=settings.stall_seconds)
+
+
+def _retired(resource: Resource, status: Status, actions: tuple[Action, ...], now: datetime) -> Plan:
+    """What has ended stays as it is, until the time that its user set has passed."""
+    limit = resource.run.spec.run.ttl_seconds_after_finished if resource.run is not None else None
+    if limit is None or status.completion_time is None:
+        return Plan(actions, status, None)
+    due = status.completion_time + timedelta(seconds=limit)
+    if due <= now:
+        return Plan((*actions, DeleteResource(resource.uid)), status, None)
+    return Plan(actions, status, (due - now).total_seconds())
