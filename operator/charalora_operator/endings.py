@@ -40,7 +40,7 @@ def end_of(job: JobFacts, pods: Sequence[PodFacts], now: datetime) -> End | None
         told = _told(_first(pods))
         return End(Outcome.SUCCEEDED, told.get("message", Outcome.SUCCEEDED.meaning), job.ended or now, told)
     if job.state is JobState.FAILED or (job.state is JobState.ENDING and all(_is_gone(pod, now) for pod in pods)):
-        return _failure(job, pods, job.ended or now)
+        return _failure(job, pods, job.ended or max((_gone_at(pod) for pod in pods), default=job.created))
     return None
 
 
@@ -110,6 +110,10 @@ def _job_end(job: JobFacts, at: datetime) -> End:
 
 def _is_gone(pod: PodFacts, now: datetime) -> bool:
     return pod.phase in {"Succeeded", "Failed"} or (pod.deleted is not None and pod.deleted + LOST_AFTER < now)
+
+
+def _gone_at(pod: PodFacts) -> datetime:
+    return pod.ending.at if pod.ending else (pod.deleted or pod.created)
 
 
 def _first(pods: Sequence[PodFacts]) -> Ending | None:

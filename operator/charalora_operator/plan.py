@@ -123,8 +123,9 @@ def _checked(scene: _Scene) -> _Step:
 
 def _begin(scene: _Scene, checked: End) -> _Step:
     """Start the next attempt on the data set that was checked."""
-    digest = dict(checked.details.get("dataset") or {}).get("digest")
-    if digest is None:
+    seen = scene.resource.status.dataset  # from the same check, where its pod is gone by now
+    digest = dict(checked.details.get("dataset") or {}).get("digest") or (seen.digest if seen else "")
+    if not digest:
         message = "The check succeeded but told no digest of the data set; is the preflight image of another version than the operator?"
         return _Step(Picture(scene.attempts, checked=checked, ended=End(Outcome.INTERNAL_ERROR, message, scene.now)))
     number = 1 + max([scene.resource.status.attempt, *(attempt.number for attempt in scene.attempts)])

@@ -1,0 +1,544 @@
+"""What the operator does, from the first visit to the end: each test drives one small world."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from charalora_operator import names
+from charalora_operator.model import Create, DeleteJob, DeleteResource, EndJob, JobState, Workload
+from charalora_operator.waiting import waiting_for
+from charalora_spec.outcome import Outcome, Retry
+from charalora_spec.status import Condition
+from operator_world import CHECKED, DIGEST, NOON, World, after, told
+
+ALL = [condition.value for condition in Condition]
+
+
+def created(world: World) -> list[str]:
+    """What the next look would make."""
+    return [action.manifest["kind"] for action in world.plan().actions if isinstance(action, Create)]
+
+
+def test_the_first_visit_starts_the_check_and_says_so_in_every_condition() -> None:
+    world = World()
+
+    assert ["ConfigMap", "Job"] == created(world)
+    world.look()
+    assert ALL == [condition.type for condition in world.status.conditions]
+    assert "Checking" == world.state
+    assert all(condition.reason and condition.message for condition in world.status.conditions)
+    assert 1 == world.status.observed_generation
+
+
+def test_a_check_that_runs_is_waited_for() -> None:
+    world = World()
+    world.look()
+    world.pod(world.check)
+
+    assert () == world.plan().actions
+    assert "Checking" == world.state
+
+
+def test_no_gpu_is_asked_for_when_the_check_finds_the_data_set_wanting() -> None:
+    world = World()
+    world.look()
+    world.wait(9)
+    world.fail(world.check, Outcome.DATASET_INVALID, "3 pictures have no caption: 01.png, 02.png, 03.png.")
+
+    assert "DatasetInvalid" == world.state
+    assert "False" == world.condition(Condition.SUCCEEDED).status
+    assert "3 pictures have no caption" in world.condition(Condition.DATASET_READY).message
+    assert [world.check] == list(world.jobs)
+    assert 0 == world.status.usage.gpu_seconds if world.status.usage else True
+    assert after(9) == world.status.completion_time
+    assert () == world.plan().actions
+
+
+def test_the_attempt_begins_with_the_digest_that_was_checked() -> None:
+    world = World()
+    world.pass_check()
+
+    arguments = world.made["Job/surtr-a1"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert DIGEST == arguments[arguments.index("--expect-dataset") + 1]
+    assert "True" == world.condition(Condition.DATASET_READY).status
+    assert world.status.dataset is not None
+    assert (24, 128) == (world.status.dataset.images, world.status.dataset.width)
+
+
+def test_a_running_training_shows_how_far_it_is() -> None:
+    world = World()
+    job = world.train()
+    world.wait(60)
+    world.report(
+        job,
+        120,
+        loss=0.08125,
+        images_per_second=11.44,
+        eta_seconds=80.4,
+        last_checkpoint_step=100,
+        last_checkpoint_timestamp_seconds=after(50).timestamp(),
+    )
+    world.look()
+
+    progress = world.status.progress
+    assert progress is not None
+    assert (120, 1000, "12%", "0.0813", "11.4", 80) == (
+        progress.step,
+        progress.steps,
+        progress.percent,
+        progress.loss and progress.loss.text,
+        progress.images_per_second and progress.images_per_second.text,
+        progress.eta_seconds,
+    )
+    assert "Running" == world.state
+    assert world.status.checkpoint is not None
+    assert ("s3://loras/surtr/state/step-000100/", after(50)) == (world.status.checkpoint.uri, world.status.checkpoint.time)
+    assert "2 GPUs on node-a" in world.condition(Condition.ADMITTED).message
+
+
+def test_progress_that_hardly_moved_is_not_written() -> None:
+    world = World()
+    job = world.train()
+    world.report(job, 100)
+    world.look()
+    world.wait(20)
+    world.report(job, 104)
+
+    assert world.status == world.plan().status
+    world.wait(10)
+    world.report(job, 106)
+    assert world.status != world.plan().status
+
+
+def test_a_finished_training_lists_its_files_and_is_never_touched_again() -> None:
+    world = World()
+    job = world.train()
+    world.wait(100)
+    artifact = {"kind": "webui", "uri": "s3://loras/surtr/ckpts/lora-1000.safetensors", "bytes": 123, "sha256": "a" * 64}
+    world.succeed(job, artifacts=[artifact], best={"step": 800, "heldOutLoss": "0.0554"}, savedStep=1000)
+
+    assert "Succeeded" == world.state
+    assert "True" == world.condition(Condition.ARTIFACTS_UPLOADED).status
+    assert [123] == [one.bytes for one in world.status.artifacts]
+    assert world.status.best is not None
+    assert 800 == world.status.best.step
+    assert world.status.progress is not None
+    assert "100%" == world.status.progress.percent
+    assert world.status.usage is not None
+    assert (200, 0) == (world.status.usage.gpu_seconds, world.status.usage.wasted_gpu_seconds)
+
+    world.jobs.clear()
+    world.pods.clear()
+    assert () == world.plan().actions
+    assert world.status == world.plan().status
+
+
+def test_a_failure_that_another_attempt_can_help_is_tried_again_after_a_pause() -> None:
+    world = World()
+    job = world.train()
+    world.fail(job, Outcome.STORAGE_UNREACHABLE, "s3.example:443 did not answer.")
+
+    assert () == world.plan().actions
+    assert 10 == world.plan().requeue_after
+    assert "StorageUnreachable" == world.state
+    assert "Unknown" == world.condition(Condition.SUCCEEDED).status
+    world.wait(10)
+    assert ["ConfigMap", "Job"] == created(world)
+    world.look()
+    assert "surtr-a2" in world.jobs
+    assert 2 == world.plan().status.attempt
+
+
+def test_pauses_between_failures_double() -> None:
+    world = World()
+    pauses = []
+    job = world.train()
+    for attempt in (2, 3, 4):
+        world.fail(job, Outcome.STORAGE_UNREACHABLE)
+        pauses.append(world.plan().requeue_after)
+        world.wait(pauses[-1] or 0)
+        world.look()
+        job = world.train(attempt)
+
+    assert [10, 20, 40] == pauses
+
+
+def test_retries_are_spent() -> None:
+    world = World()
+    world.change(run__retries=1)
+    job = world.train()
+    world.fail(job, Outcome.STORAGE_UNREACHABLE)
+    world.wait(10)
+    world.look()
+    world.fail(world.train(2), Outcome.STORAGE_UNREACHABLE, "s3.example:443 did not answer.")
+
+    assert "False" == world.condition(Condition.SUCCEEDED).status
+    assert "s3.example:443 did not answer." in world.condition(Condition.SUCCEEDED).message
+    assert "run.retries allows 1" in world.condition(Condition.SUCCEEDED).message
+    assert () == world.plan().actions
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one.exit_code and one.retry is Retry.NEVER])
+def test_a_failure_for_good_is_not_tried_again(outcome: Outcome) -> None:
+    world = World()
+    world.fail(world.train(), outcome)
+
+    assert (outcome.reason, "False") == (world.state, world.condition(Condition.SUCCEEDED).status)
+    assert () == world.plan().actions
+
+
+def test_a_preemption_costs_no_retry_and_no_pause() -> None:
+    world = World()
+    world.change(run__retries=0)
+    job = world.train()
+    world.wait(60)
+    world.pods[f"{job}-0"] = replace(
+        world.pods[f"{job}-0"], disruption=("PreemptionByScheduler", "preempted to accommodate a higher priority pod")
+    )
+    world.end_pod(job, told(Outcome.INTERRUPTED, savedStep=70, step=70), exit_code=75)
+    world.end_job(job, why=("PodFailurePolicy", "Pod artists/surtr-a1-0 has condition DisruptionTarget matching FailJob rule at index 0"))
+    world.look()
+
+    assert "surtr-a2" in world.jobs
+    assert 1 == world.status.preemptions
+    assert world.status.checkpoint is not None
+    assert 70 == world.status.checkpoint.step
+    assert ["Preempted"] == [one.reason for one in world.status.attempts]
+    assert world.status.usage is not None
+    assert (120, 0) == (world.status.usage.gpu_seconds, world.status.usage.wasted_gpu_seconds)
+
+
+def test_preemptions_have_a_budget_of_their_own() -> None:
+    world = World()
+    world.change(run__preemption_retries=1)
+    job = world.train()
+    for attempt in (2, 3):
+        world.pods[f"{job}-0"] = replace(world.pods[f"{job}-0"], disruption=("EvictionByEvictionAPI", "evicted"))
+        world.end_job(job)
+        world.look()
+        if attempt == 2:
+            job = world.train(attempt)
+
+    assert ("Preempted", "False") == (world.state, world.condition(Condition.SUCCEEDED).status)
+    assert 2 == world.status.preemptions
+
+
+def test_what_was_done_since_the_last_state_is_wasted_by_a_failure() -> None:
+    world = World()
+    job = world.train()
+    world.wait(100)
+    world.report(job, 500, last_checkpoint_step=400, last_checkpoint_timestamp_seconds=after(70).timestamp())
+    world.look()
+    world.fail(job, Outcome.INTERNAL_ERROR)
+
+    assert world.status.usage is not None
+    assert (200, 60) == (world.status.usage.gpu_seconds, world.status.usage.wasted_gpu_seconds)
+
+
+def test_gpu_seconds_are_kept_when_the_pods_are_gone() -> None:
+    world = World()
+    job = world.train()
+    world.wait(100)
+    world.fail(job, Outcome.INTERNAL_ERROR)
+    world.pods.clear()
+    world.wait(10)
+    world.look()
+
+    assert world.status.usage is not None
+    assert 200 == world.status.usage.gpu_seconds
+
+
+def test_pausing_ends_the_attempt_and_going_on_starts_the_next() -> None:
+    world = World()
+    job = world.train()
+    world.change(run__suspend=True)
+
+    assert (EndJob(job, Outcome.SUSPENDED),) == world.plan().actions
+    world.look()
+    assert "Suspended" == world.state
+    world.jobs[job] = replace(world.jobs[job], ended_because="Suspended")
+    world.end_pod(job, told(Outcome.INTERRUPTED, savedStep=40), exit_code=75)
+    world.end_job(job, why=("DeadlineExceeded", ""))
+    world.look()
+    assert "Suspended" == world.state
+    assert () == world.plan().actions
+    assert 0 == world.status.preemptions
+
+    world.change(run__suspend=False)
+    world.look()
+    assert "surtr-a2" in world.jobs
+
+
+def test_a_resource_that_is_born_paused_is_checked_and_not_trained() -> None:
+    world = World()
+    world.change(run__suspend=True)
+    world.pass_check()
+
+    assert "Suspended" == world.state
+    assert "True" == world.condition(Condition.DATASET_READY).status
+    assert [world.check] == list(world.jobs)
+
+
+def test_a_queued_job_is_taken_back_when_paused() -> None:
+    world = World()
+    world.change(scheduling__queue_name="training")
+    world.pass_check()
+    assert "Queued" == world.plan().status.conditions[-1].reason
+    world.change(scheduling__queue_name="training", run__suspend=True)
+
+    assert (DeleteJob("surtr-a1"),) == world.plan().actions
+
+
+def test_a_queue_says_why_it_holds_a_training() -> None:
+    world = World()
+    world.change(scheduling__queue_name="training")
+    world.pass_check()
+    world.workload = Workload(
+        "job-surtr-a1", active=True, admitted=False, reason="Pending", message="insufficient unused quota for nvidia.com/gpu"
+    )
+    world.look()
+
+    assert "Queued" == world.state
+    assert ("False", "Queued") == (world.condition(Condition.ADMITTED).status, world.condition(Condition.ADMITTED).reason)
+    assert "insufficient unused quota" in world.condition(Condition.ADMITTED).message
+
+
+def test_all_attempts_together_keep_the_deadline() -> None:
+    world = World()
+    world.change(run__deadline_seconds=100)
+    job = world.train()
+    assert 100 == world.made["Job/surtr-a1"]["spec"]["activeDeadlineSeconds"]
+    world.wait(60)
+    world.fail(job, Outcome.INTERNAL_ERROR)
+    world.wait(10)
+    world.look()
+
+    assert 40 == world.made["Job/surtr-a2"]["spec"]["activeDeadlineSeconds"]
+    world.end_job("surtr-a2", why=("DeadlineExceeded", "Job was active longer than specified deadline"))
+    world.look()
+    assert "DeadlineExceeded" == world.state
+
+
+def test_a_training_that_stands_still_is_started_again() -> None:
+    world = World()
+    job = world.train()
+    world.report(job, 120)
+    assert 1800 == world.plan().requeue_after
+    world.wait(1800)
+    world.report(job, 120, moved=NOON)
+
+    assert (EndJob(job, Outcome.STALLED),) == world.plan().actions
+    world.jobs[job] = replace(world.jobs[job], ended_because="Stalled")
+    world.end_pod(job, told(Outcome.INTERRUPTED), exit_code=75)
+    world.end_job(job, why=("DeadlineExceeded", ""))
+    world.look()
+    assert "Stalled" == world.state
+    assert ["Stalled"] == [one.reason for one in world.status.attempts]
+
+
+def test_a_job_that_somebody_deleted_is_followed_by_the_next_attempt() -> None:
+    world = World()
+    job = world.train()
+    del world.jobs[job]
+    world.pods.clear()
+    world.look()
+
+    assert "surtr-a2" in world.jobs
+
+
+def test_a_new_attempt_waits_until_the_last_pods_are_gone() -> None:
+    world = World()
+    world.change(resources__nodes=2, resources__gpus=1)
+    job = world.train()
+    world.end_pod(job, told(Outcome.INTERNAL_ERROR), exit_code=1, index=1)
+    world.end_job(job, JobState.ENDING)
+    world.pods[f"{job}-0"] = replace(world.pods[f"{job}-0"], deleted=after(120))
+
+    assert () == world.plan().actions
+    assert 150 == world.plan().requeue_after
+    world.wait(151)
+    world.look()
+    assert "surtr-a2" in world.jobs, "a pod on a node that nobody hears of does not hold the training for ever"
+    assert ["InternalError"] == [one.reason for one in world.status.attempts]
+
+
+def test_another_content_lifts_an_old_verdict() -> None:
+    """A wrong region is corrected: the same resource goes on."""
+    world = World()
+    world.look()
+    world.fail(world.check, Outcome.STORAGE_ACCESS_DENIED)
+    assert "StorageAccessDenied" == world.state
+    world.change(storage__region="eu-west-1")
+
+    assert ["ConfigMap", "Job"] == created(world)
+    world.look()
+    assert "Checking" == world.state
+    assert world.status.completion_time is None
+
+
+def test_a_retry_annotation_lifts_an_old_verdict() -> None:
+    world = World()
+    world.fail(world.train(), Outcome.LOSS_DIVERGED)
+    assert () == world.plan().actions
+    world.change(**{"metadata.annotations": {names.RETRY: "1"}})
+
+    assert ["ConfigMap", "Job"] == created(world)
+
+
+def test_what_the_pods_do_not_read_needs_no_new_check() -> None:
+    world = World()
+    job = world.train()
+    check = world.check
+    world.change(run__retries=7, scheduling__node_selector={"pool": "gpu"})
+
+    assert check == world.check
+    world.fail(job, Outcome.LOSS_DIVERGED)
+    assert "LossDiverged" == world.state
+
+
+def test_a_finished_resource_goes_when_its_time_has_passed() -> None:
+    world = World()
+    world.change(run__ttl_seconds_after_finished=600)
+    world.fail(world.train(), Outcome.LOSS_DIVERGED)
+
+    assert 600 == world.plan().requeue_after
+    world.wait(600)
+    assert (DeleteResource("uid-1"),) == world.plan().actions
+
+
+def test_nothing_is_done_for_a_resource_on_its_way_out() -> None:
+    world = World(deleting=True)
+
+    assert () == world.plan().actions
+
+
+def test_a_spec_that_cannot_be_read_is_said_and_nothing_is_made() -> None:
+    world = World(run=None, problem="spec.training.steps: must be at least 1")
+    world.look()
+
+    assert ("SpecInvalid", "False") == (world.state, world.condition(Condition.SUCCEEDED).status)
+    assert "spec.training.steps" in world.condition(Condition.SUCCEEDED).message
+    assert {} == world.made
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"scheduling__service_account_name": "admin"}, "scheduling.serviceAccountName: admin is not allowed"),
+        ({"cache__node": True}, "cache.node"),
+        ({"dataset__uri": "file:///etc/"}, "dataset.uri"),
+        ({"base_model__uri": "file:///etc/model/"}, "baseModel.uri"),
+        ({"base_model__uri": "file:///cache/model/"}, "cache.claimName"),
+    ],
+)
+def test_what_the_cluster_does_not_allow_is_refused_before_anything_is_made(overrides: dict[str, object], words: str) -> None:
+    world = World()
+    world.change(**overrides)
+    world.look()
+
+    assert "SpecInvalid" == world.state
+    assert words in world.condition(Condition.SUCCEEDED).message
+    assert {} == world.made
+
+
+def test_a_condition_keeps_its_time_while_only_its_words_change() -> None:
+    world = World()
+    world.look()
+    first = world.condition(Condition.SUCCEEDED).last_transition_time
+    world.wait(60)
+    world.pass_check()
+    world.train()
+
+    assert "Running" == world.state
+    assert first == world.condition(Condition.SUCCEEDED).last_transition_time
+
+
+@pytest.mark.parametrize(
+    ("facts", "outcome", "words"),
+    [
+        (
+            {"unschedulable": "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."},
+            Outcome.UNSCHEDULABLE,
+            "Insufficient nvidia.com/gpu",
+        ),
+        ({"waiting": ("ImagePullBackOff", "Back-off pulling image")}, Outcome.IMAGE_PULL_FAILED, "Back-off pulling image"),
+        ({"waiting": ("CreateContainerConfigError", 'secret "s3-credentials" not found')}, Outcome.SECRET_MISSING, "s3-credentials"),
+        ({"waiting": ("CreateContainerError", "no such runtime")}, Outcome.PODS_REFUSED, "no such runtime"),
+    ],
+)
+def test_a_pod_that_cannot_start_says_why_in_the_clusters_words(facts: dict[str, object], outcome: Outcome, words: str) -> None:
+    world = World()
+    world.pass_check()
+    world.pod("surtr-a1", **{"phase": "Pending", "scheduled": None, "running_since": None, **facts})
+    world.look()
+
+    assert outcome.reason == world.state
+    assert words in world.condition(Condition.SUCCEEDED).message
+    assert "Unknown" == world.condition(Condition.SUCCEEDED).status
+    assert () == world.plan().actions
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        ('pods "surtr-a1-0" is forbidden: exceeded quota: gpus, requested: nvidia.com/gpu=2', Outcome.QUOTA_EXCEEDED),
+        ('pods "surtr-a1-0" is forbidden: violates PodSecurity "restricted:latest"', Outcome.PODS_REFUSED),
+    ],
+)
+def test_a_job_whose_pods_are_refused_says_why(words: str, outcome: Outcome) -> None:
+    world = World()
+    world.pass_check()
+    world.refused["surtr-a1"] = words
+    world.look()
+
+    assert outcome.reason == world.state
+    assert words in world.condition(Condition.ADMITTED).message
+
+
+def test_a_pod_on_its_way_out_is_waited_for_by_nobody() -> None:
+    world = World()
+    job = world.train()
+    pod = replace(world.pods[f"{job}-0"], phase="Pending", unschedulable="no node", deleted=after(1))
+
+    assert waiting_for([pod], "") is None
+
+
+def test_a_killed_operator_makes_nothing_twice() -> None:
+    """Killed after its writes and before the status: the next look sees the objects and goes on from them."""
+    world = World()
+    world.look()
+    world.end_pod(world.check, told(Outcome.SUCCEEDED, **CHECKED))
+    world.end_job(world.check, JobState.SUCCEEDED)
+    forgotten = world.status
+    world.look()
+    world.status = forgotten
+
+    assert () == world.plan().actions
+    assert 1 == world.plan().status.attempt
+
+
+def test_a_status_that_was_lost_is_made_again_from_what_is_there() -> None:
+    world = World()
+    job = world.train()
+    world.wait(50)
+    world.succeed(job, artifacts=[])
+    kept = world.status
+    world.status = type(kept)()
+    world.look()
+
+    assert "Succeeded" == world.state
+    assert (kept.attempt, kept.job_name, kept.usage) == (world.status.attempt, world.status.job_name, world.status.usage)
+    assert kept.completion_time == world.status.completion_time
+
+
+def test_time_moves_nothing_by_itself() -> None:
+    """Looking again at an unchanged world changes nothing: no write, no object."""
+    world = World()
+    world.train()
+    before = world.status
+    for _ in range(3):
+        world.now += timedelta(seconds=7)
+        plan = world.look()
+        assert () == plan.actions
+    assert before == world.status
