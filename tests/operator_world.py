@@ -16,7 +16,7 @@ from charalora_spec.status import Condition, ConditionStatus, Status
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DIGEST = "d" * 64
-CHECKED = {"dataset": {"images": 24, "width": 128, "height": 128, "buckets": 1, "tokens": 31, "digest": DIGEST}}
+CHECKED: dict[str, Any] = {"dataset": {"images": 24, "width": 128, "height": 128, "buckets": 1, "tokens": 31, "digest": DIGEST}}
 SETTINGS = Settings.model_validate({"trainerImage": "charalora/trainer:1", "preflightImage": "charalora/preflight:1"})
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -467,7 +468,7 @@ def test_a_condition_keeps_its_time_while_only_its_words_change() -> None:
         ({"waiting": ("CreateContainerError", "no such runtime")}, Outcome.PODS_REFUSED, "no such runtime"),
     ],
 )
-def test_a_pod_that_cannot_start_says_why_in_the_clusters_words(facts: dict[str, object], outcome: Outcome, words: str) -> None:
+def test_a_pod_that_cannot_start_says_why_in_the_clusters_words(facts: dict[str, Any], outcome: Outcome, words: str) -> None:
     world = World()
     world.pass_check()
     world.pod("surtr-a1", **{"phase": "Pending", "scheduled": None, "running_since": None, **facts})
