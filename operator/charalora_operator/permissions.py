@@ -30,7 +30,8 @@ PERMISSIONS = (
     Permission(GROUP, f"{PLURAL}/status", ("patch",), "To say what was observed."),
     Permission("batch", "jobs", ("list", "watch"), "To see how checks and trainings go."),
     Permission("batch", "jobs", ("create", "get"), "To start them; a name that is taken is looked at before it is trusted."),
-    Permission("batch", "jobs", ("patch",), "To pause, resume and end them."),
+    Permission("batch", "jobs", ("patch",), "To end them: to pause, at a deadline, and when a training stands still."),
+    Permission("batch", "jobs", ("delete",), "To take back a Job that waits in a queue and never ran."),
     Permission(
         "",
         "pods",
@@ -41,7 +42,7 @@ PERMISSIONS = (
     Permission("", "services", ("create", "get"), "To let the pods of several nodes find each other."),
     Permission("events.k8s.io", "events", ("create",), "To tell what happened in kubectl describe."),
     Permission("events.k8s.io", "events", ("list",), "To say why the Job controller cannot make pods: quota or admission."),
-    Permission("kueue.x-k8s.io", "workloads", ("list", "patch"), "To see a place in the queue, and to pause and resume there."),
+    Permission("kueue.x-k8s.io", "workloads", ("list",), "To see why a training waits in its queue."),
     Permission("coordination.k8s.io", "leases", ("create", "get", "update"), "To agree which replica works.", own_namespace=True),
 )
-"""No Secret is read, nothing is written but our own kinds, and nothing else is deleted."""
+"""No Secret is read and no pod is made. What a deleted resource owned, the cluster's own garbage collector removes."""

@@ -1,0 +1,183 @@
+"""Every call that the operator makes to the API server. permissions.py has a line for each, and a reason."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charalora_operator.api import APPLY, MERGE, Api, ApiError, Json
+from charalora_operator.model import Create, DeleteJob, DeleteResource, EndJob, Key, Manifest, Resource, Workload
+from charalora_operator.names import ENDED, MANAGER, OURS
+from charalora_operator.parse import controller_of, resource_of, workload_of
+from charalora_spec.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from charalora_spec.status import Status
+
+_CHUNK = 500
+_NOT_FOUND = 404
+_CONFLICT = 409
+_GONE = 410
+KUEUE_MISSING = "QueueControllerMissing"
+"""Reason of the Workload that stands for: this cluster has no Kueue."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Objects of one kind, and which of them are meant."""
+
+    group: str
+    version: str
+    plural: str
+    selector: str = ""
+
+    def path(self, namespace: str = "", name: str = "") -> str:
+        """Below the server's address; without a namespace, all of them."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        return "/".join([root, *(["namespaces", namespace] if namespace else []), self.plural, *([name] if name else [])])
+
+
+RESOURCES = Collection(GROUP, VERSION, PLURAL)
+JOBS = Collection("batch", "v1", "jobs", OURS)
+PODS = Collection("", "v1", "pods", OURS)
+_EVENTS = Collection("events.k8s.io", "v1", "events")
+_LEASES = Collection("coordination.k8s.io", "v1", "leases")
+_WORKLOADS = Collection("kueue.x-k8s.io", "v1beta1", "workloads")
+_CREATED = {"Job": JOBS, "ConfigMap": Collection("", "v1", "configmaps"), "Service": Collection("", "v1", "services")}
+
+
+class NotOursError(Exception):
+    """A name that we need is taken by somebody else's object; the message says which and what to do."""
+
+
+class Cluster:
+    """The cluster, as far as the operator needs it."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def get_resource(self, key: Key) -> Resource | None:
+        """A CharacterLora as it is now; None when it is gone."""
+        try:
+            return resource_of(await self._api.request("GET", RESOURCES.path(key.namespace, key.name)))
+        except ApiError as error:
+            if error.code == _NOT_FOUND:
+                return None
+            raise
+
+    async def list_all(self, collection: Collection, namespaces: Sequence[str] = ()) -> tuple[tuple[Json, ...], int]:
+        """Every object of a collection, in these namespaces or in all, and the oldest version of the cluster that this shows."""
+        answers = await asyncio.gather(*(self._list(collection, namespace) for namespace in namespaces or [""]))
+        return tuple(item for items, _ in answers for item in items), min(version for _, version in answers)
+
+    async def perform(self, key: Key, action: Create | EndJob | DeleteJob | DeleteResource) -> None:
+        """Do what was planned for a resource. Doing it twice changes nothing.
+
+        Raises:
+            ApiError: It was refused.
+            NotOursError: Something else has the name.
+        """
+        match action:
+            case Create(manifest):
+                await self._create(key.namespace, manifest)
+            case EndJob(job, outcome):
+                body = {"metadata": {"annotations": {ENDED: outcome.reason}}, "spec": {"activeDeadlineSeconds": 1}}
+                await self._api.request("PATCH", JOBS.path(key.namespace, job), body, content_type=MERGE, query={"fieldManager": MANAGER})
+            case DeleteJob(job):
+                await self._delete(JOBS.path(key.namespace, job), {"propagationPolicy": "Background"})
+            case DeleteResource(uid):
+                await self._delete(RESOURCES.path(key.namespace, key.name), {"preconditions": {"uid": uid}})
+
+    async def write_status(self, resource: Resource, status: Status) -> None:
+        """Say what was observed, for this very resource and not for a later one of its name."""
+        key = resource.key
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": resource.uid},
+            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+        query = {"fieldManager": MANAGER, "force": "true"}
+        await self._api.request("PATCH", f"{RESOURCES.path(key.namespace, key.name)}/status", body, content_type=APPLY, query=query)
+
+    async def write_event(self, event: Json) -> None:
+        """Tell a fact once: one of that name is that fact."""
+        try:
+            await self._api.request("POST", _EVENTS.path(event["metadata"]["namespace"]), event)
+        except ApiError as error:
+            if error.code != _CONFLICT:
+                raise
+
+    async def refusal_of(self, namespace: str, job: str, uid: str) -> str:
+        """Why the Job controller cannot make a Job's pods, in its own words; empty when it did not say."""
+        fields = f"regarding.kind=Job,regarding.name={job},reason=FailedCreate"
+        answer = await self._api.request("GET", _EVENTS.path(namespace), query={"fieldSelector": fields})
+        told = [event for event in answer["items"] if event.get("regarding", {}).get("uid") in {uid, None}]
+        newest: Json = max(told, key=lambda event: int(event["metadata"]["resourceVersion"]), default={})
+        return str(newest.get("note", ""))
+
+    async def workload_of(self, namespace: str, job_uid: str) -> Workload | None:
+        """What Kueue has for a Job; None before it has anything. Without Kueue, one that says so."""
+        query = {"labelSelector": f"kueue.x-k8s.io/job-uid={job_uid}"}
+        try:
+            answer = await self._api.request("GET", _WORKLOADS.path(namespace), query=query)
+        except ApiError as error:
+            if error.code != _NOT_FOUND:
+                raise
+            return Workload("", active=True, admitted=False, reason=KUEUE_MISSING, message="Kueue is not installed in this cluster.")
+        return next((workload_of(item) for item in answer["items"]), None)
+
+    async def get_lease(self, namespace: str, name: str) -> Json | None:
+        """A Lease; None when it does not exist."""
+        try:
+            return await self._api.request("GET", _LEASES.path(namespace, name), tries=1)
+        except ApiError as error:
+            if error.code == _NOT_FOUND:
+                return None
+            raise
+
+    async def create_lease(self, lease: Json) -> Json:
+        """Make a Lease; a conflict when somebody was faster."""
+        return await self._api.request("POST", _LEASES.path(lease["metadata"]["namespace"]), lease, tries=1)
+
+    async def replace_lease(self, lease: Json) -> Json:
+        """Write a Lease; a conflict when it has changed since it was read."""
+        return await self._api.request("PUT", _LEASES.path(lease["metadata"]["namespace"], lease["metadata"]["name"]), lease, tries=1)
+
+    async def _list(self, collection: Collection, namespace: str) -> tuple[list[Json], int]:
+        """A listing in chunks; one that took so long that its version is gone begins anew."""
+        query = {"limit": str(_CHUNK)} | ({"labelSelector": collection.selector} if collection.selector else {})
+        items: list[Json] = []
+        proceed = ""
+        while True:
+            try:
+                page = await self._api.request("GET", collection.path(namespace), query=query | ({"continue": proceed} if proceed else {}))
+            except ApiError as error:
+                if error.code != _GONE or not proceed:
+                    raise
+                items, proceed = [], ""
+                continue
+            items += page["items"]
+            proceed = page["metadata"].get("continue", "")
+            if not proceed:
+                return items, int(page["metadata"]["resourceVersion"])
+
+    async def _create(self, namespace: str, manifest: Manifest) -> None:
+        collection, name = _CREATED[manifest["kind"]], manifest["metadata"]["name"]
+        try:
+            await self._api.request("POST", collection.path(namespace), manifest, query={"fieldManager": MANAGER})
+        except ApiError as error:
+            if error.code != _CONFLICT or error.reason != "AlreadyExists":
+                raise
+            standing: dict[str, Any] = await self._api.request("GET", collection.path(namespace, name))
+            if controller_of(standing) != controller_of(manifest):
+                kind = manifest["kind"]
+                raise NotOursError(
+                    f"{kind} {namespace}/{name} exists and belongs to something else; delete it, or give the resource another name."
+                ) from error
+
+    async def _delete(self, path: str, options: Json) -> None:
+        """Delete what may be gone already."""
+        try:
+            await self._api.request("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", **options})
+        except ApiError as error:
+            if error.code != _NOT_FOUND:
+                raise

@@ -1,0 +1,118 @@
+"""The one path that everything takes: read the resource, see its world, plan, act, say what is so, tell what is new."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from charalora_operator.api import ApiError
+from charalora_operator.cluster import Cluster, NotOursError
+from charalora_operator.events import news_of
+from charalora_operator.log import about
+from charalora_operator.metrics import Metrics
+from charalora_operator.mirror import Mirror
+from charalora_operator.model import Action, Create, JobState, Key, Observed, Resource
+from charalora_operator.names import COMPONENT, TRAINING
+from charalora_operator.plan import plan_of
+from charalora_operator.progress import Progress
+from charalora_operator.queue import KeyQueue
+from charalora_operator.settings import Settings
+from charalora_spec.status import Status
+
+logger = logging.getLogger(__name__)
+
+_TIME_FOR_PODS = 5.0
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Makes the cluster be as a resource asks, one visit at a time."""
+
+    cluster: Cluster
+    mirror: Mirror
+    progress: Progress
+    queue: KeyQueue
+    metrics: Metrics
+    settings: Settings
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    async def work(self) -> None:
+        """Visit what is due, until the queue is closed. Several may work at the same time."""
+        while (key := await self.queue.get()) is not None:
+            await self._visit(key)
+
+    async def reconcile(self, key: Key) -> None:
+        """Do for one resource what is to be done now."""
+        resource = await self.cluster.get_resource(key)
+        if resource is None:
+            self.mirror.forget(key)
+            return
+        observed = await self._observe(resource)
+        now = self.clock()
+        plan = plan_of(resource, observed, self.settings, now)
+        for action in plan.actions:
+            await self._perform(resource, observed, action, plan.status, now)
+        if plan.status != resource.status:
+            await self.cluster.write_status(resource, plan.status)
+            self.metrics.told(resource, plan.status, now)
+            await self._tell(resource, plan.status, now)
+        if plan.requeue_after is not None:
+            self.queue.add_after(key, plan.requeue_after)
+
+    async def _visit(self, key: Key) -> None:
+        """Reconcile; what fails is tried again later, so that one resource never stops the others."""
+        began = time.monotonic()
+        try:
+            await self.reconcile(key)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            kind = f"api_{error.code}" if isinstance(error, ApiError) else type(error).__name__
+            expected = isinstance(error, ApiError | NotOursError)
+            delay = self.queue.failed(key)
+            fields = about(key, reason=kind, error=str(error), seconds=round(delay, 1))
+            logger.warning("The visit failed and is repeated", extra=fields, exc_info=None if expected else error)
+            self.metrics.visited(time.monotonic() - began, kind)
+        else:
+            self.queue.done(key)
+            self.metrics.visited(time.monotonic() - began)
+
+    async def _observe(self, resource: Resource) -> Observed:
+        """What is known of the resource's world; Kueue and the Job controller's refusals are asked only where they matter."""
+        key = resource.key
+        observed = replace(self.mirror.observed(key, resource.uid), sample=self.progress.sample(key))
+        queued = resource.run is not None and resource.run.spec.scheduling.queue_name is not None
+        refused = {}
+        workload = None
+        for job in observed.jobs.values():
+            if queued and job.component == TRAINING and job.state in {JobState.SUSPENDED, JobState.ACTIVE}:
+                workload = await self.cluster.workload_of(key.namespace, job.uid)
+            if job.state is not JobState.ACTIVE or job.deleting or observed.pods_of(job.name):
+                continue
+            if self.clock() - (job.started or job.created) >= timedelta(seconds=_TIME_FOR_PODS):
+                refused[job.name] = await self.cluster.refusal_of(key.namespace, job.name, job.uid)
+            self.queue.add_after(key, _TIME_FOR_PODS)  # nothing happens that would bring us back
+        return replace(observed, workload=workload, refused={job: why for job, why in refused.items() if why})
+
+    async def _perform(self, resource: Resource, observed: Observed, action: Action, status: Status, now: datetime) -> None:
+        await self.cluster.perform(resource.key, action)
+        what, which = type(action).__name__, getattr(action, "job", "")
+        if isinstance(action, Create):
+            what, which = f"Create {action.manifest['kind']}", action.manifest["metadata"]["name"]
+            if action.manifest["kind"] == "Job":
+                if not observed.jobs:
+                    self.metrics.first_job(resource, now)
+                if action.manifest["metadata"]["labels"][COMPONENT] == TRAINING:
+                    self.metrics.attempted(resource, status)
+        logger.info("Done", extra=about(resource.key, action=what, object=which, attempt=status.attempt))
+
+    async def _tell(self, resource: Resource, status: Status, now: datetime) -> None:
+        """Events after facts. They are a courtesy: one that is refused is logged, and nothing waits for it."""
+        for event in news_of(resource, status, now):
+            logger.info("The state changed", extra=about(resource.key, reason=event["reason"], note=event["note"], attempt=status.attempt))
+            try:
+                await self.cluster.write_event(event)
+            except ApiError as error:
+                logger.warning("An Event was refused", extra=about(resource.key, reason=event["reason"], error=str(error)))
