@@ -1,6 +1,7 @@
 """Write what follows from the resource's models: `make generate`. With --check nothing is written and a difference is an error.
 
-The CRD is what the API server checks, docs/reference.md what people read; both come from operator/charalora_spec.
+The CRD is what the API server checks, docs/reference.md what people read; both come from operator/charalora_spec. Beside them stands what
+of the Helm chart is generated.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 from charalora_spec.crd import custom_resource_definition, render_crd
 from charalora_spec.outcome import Outcome
 from charalora_spec.parts import CEL_RULES
+from helmchart import chart_files
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Made by `make generate` from operator/charalora_spec. -->"
@@ -20,7 +22,8 @@ FIXED = "self == oldSelf"
 
 def generated() -> dict[Path, str]:
     """Every generated file and what must stand in it."""
-    return {ROOT / "crds" / "characterloras.charalora.dev.yaml": render_crd(), ROOT / "docs" / "reference.md": render_reference()}
+    files = {ROOT / "crds" / "characterloras.charalora.dev.yaml": render_crd(), ROOT / "docs" / "reference.md": render_reference()}
+    return files | chart_files()
 
 
 def render_reference() -> str:
@@ -126,7 +129,7 @@ def main() -> int:
     names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
     if "--check" in sys.argv[1:]:
         if stale:
-            print(f"{names}: not what operator/charalora_spec says; run `make generate`")
+            print(f"{names}: not what the models and values.yaml say; run `make generate`")
         return 1 if stale else 0
     for path in stale:
         path.parent.mkdir(parents=True, exist_ok=True)
