@@ -48,6 +48,7 @@ RECIPES = {
     "kubelet": Recipe("k8s.io/kubernetes/cmd/kubelet", flags=_KUBERNETES_FLAGS),
     "kube-proxy": Recipe("k8s.io/kubernetes/cmd/kube-proxy", flags=_KUBERNETES_FLAGS),
     "pause": Recipe("./pause"),
+    "discovery": Recipe("./discovery"),
     "coredns": Recipe("github.com/coredns/coredns", "v1.15.0"),
     "kwok": Recipe("sigs.k8s.io/kwok/cmd/kwok", "v0.8.0"),
 }
@@ -59,20 +60,26 @@ def binary(name: str) -> Path:
     Raises:
         ClusterError: There is no Go, or it could not be built.
     """
-    program = _folder() / name
+    program = _folder(RECIPES[name]) / name
     if not program.exists():
-        _folder().mkdir(parents=True, exist_ok=True)
-        with (_folder() / ".lock").open("w") as lock:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        with (program.parent / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not program.exists():
                 _build(name, program)
     return program
 
 
-def _folder() -> Path:
-    """Where the programs lie: another folder for other versions."""
-    pinned = [(MODULE / file).read_bytes() for file in ("go.mod", "go.sum", "pause/main.go")]
-    return CACHE / f"devcluster-{hashlib.sha256(b''.join([*pinned, repr(RECIPES).encode()])).hexdigest()[:16]}"
+def _folder(recipe: Recipe) -> Path:
+    """Where a program lies: others' programs together, in another folder for other versions; ours each by its source."""
+    if recipe.package.startswith("./"):
+        return CACHE / f"devcluster-{_digest((MODULE / recipe.package / 'main.go').read_bytes())}"
+    others = {name: made for name, made in RECIPES.items() if not made.package.startswith("./")}
+    return CACHE / f"devcluster-{_digest((MODULE / 'go.mod').read_bytes(), (MODULE / 'go.sum').read_bytes(), repr(others).encode())}"
+
+
+def _digest(*content: bytes) -> str:
+    return hashlib.sha256(b"".join(content)).hexdigest()[:16]
 
 
 def _build(name: str, program: Path) -> None:
