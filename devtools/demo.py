@@ -51,14 +51,11 @@ def main() -> int:
     except TargetError as error:
         say(str(error))
         return 1
-    say(
-        f"{len(files)} files in {shown(PLACE / OUTPUT[1])}, {len(status['artifacts'])} of them in the resource's status with their digests."
-    )
+    say(f"{len(files)} files in {shown(PLACE / OUTPUT[1])}; those to use stand in the resource's status with their digests.")
     for saved, share in recognised(PLACE / OUTPUT[1]):
         say(f"Step {saved}: the judge of the toy world recognises her in {share:.2f} of what the pictures show.")
-    say(
-        f"Done in {(time.monotonic() - began) / 60:.1f} minutes. Open this one in a browser:\n\n    {shown(PLACE / OUTPUT[1] / 'report.html')}\n"
-    )
+    say(f"Done in {(time.monotonic() - began) / 60:.1f} minutes. Open this one in a browser:")
+    print(f"\n    {shown(PLACE / OUTPUT[1] / 'report.html')}\n", flush=True)
     say(f"The cluster stays: `{kubectl(target)} --namespace {NAMESPACE} get clora`; `make cluster-down` ends it.")
     if target.prometheus:
         say(f"Prometheus answers at {target.prometheus}.")

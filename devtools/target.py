@@ -1,7 +1,7 @@
 """The cluster that demo, tests and benchmarks use: the development cluster of this machine, or the one that CLUSTER names.
 
-With CLUSTER=<kubeconfig> the images are OPERATOR_IMAGE, PREFLIGHT_IMAGE and TRAINER_IMAGE (what a registry has), and the object storage is what
-AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say, here and in pods alike. KUBECONFIG alone never chooses a cluster.
+With CLUSTER=<kubeconfig> the images are OPERATOR_IMAGE, PREFLIGHT_IMAGE and TRAINER_IMAGE (what a registry has), and the object storage is
+what AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say, here and in pods alike. KUBECONFIG alone never chooses a cluster.
 """
 
 import json
