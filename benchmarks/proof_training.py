@@ -9,8 +9,9 @@ import yaml
 
 from charalora_spec.spec import CharacterLora
 from charalora_trainer.console import SilentConsole
+from charalora_trainer.metrics import Metrics
 from charalora_trainer.stages.closing import read_step
-from charalora_trainer.stages.run import run_job
+from charalora_trainer.stages.run import Start, run_job
 from charalora_trainer.weights import Adapter, Word
 
 Changes = Mapping[str, Any]
@@ -71,15 +72,22 @@ class Trained:
 
 
 def resource_of(inputs: Inputs, course: Course, seed: int, output: Path) -> CharacterLora:
-    """The demo's resource for one training of the proof: its stores are folders, it learns from every picture and makes none."""
+    """The demo's resource for one training of the proof: one process takes all pictures of a step; it leaves none out and draws none."""
     wire = yaml.safe_load(inputs.resource.read_text(encoding="utf-8"))
-    del wire["spec"]["storage"]
+    wire["spec"].pop("storage", None)
+    processes = max(1, wire["spec"]["resources"]["gpus"] * wire["spec"]["resources"].get("nodes", 1))
     differences: dict[str, Any] = {
         "dataset": {"uri": _uri(inputs.dataset)},
         "baseModel": {"uri": _uri(inputs.base)},
         "output": {"uri": _uri(output)},
         "preview": {"num": 0},
-        "training": {"seed": seed, "saveEvery": wire["spec"]["training"]["steps"], "loss": {"heldOut": 0}},
+        "training": {
+            "seed": seed,
+            "batchSize": wire["spec"]["training"]["batchSize"] * processes,
+            "saveEvery": wire["spec"]["training"]["steps"],
+            "loss": {"heldOut": 0},
+        },
+        "resources": {"gpus": 0, "nodes": 1},
     }
     wire["spec"] = _merged(_merged(wire["spec"], differences), {"training": course.changes})
     return CharacterLora.model_validate(wire)
@@ -91,7 +99,7 @@ def train(run: CharacterLora, folder: Path) -> Trained:
     Raises:
         TrainingError: Why it ended, if not well.
     """
-    run_job(run, folder, 1, SilentConsole())
+    run_job(run, Start(folder, processes=1), SilentConsole(), Metrics())
     output, step, name = folder / "output", run.spec.training.steps, run.spec.character.name
     adapter, word = read_step(output, name, step)
     return Trained(adapter, word, output / "ckpts" / f"lora-{step}.safetensors", output / "ckpts" / f"{name}-{step}.pt")

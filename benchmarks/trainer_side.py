@@ -73,7 +73,7 @@ class Rounds:
 def ours(setting: Setting, folder: Path, rounds: Callable[[], None], *, compiled: bool) -> None:
     """Charalora's own encoding, feed and training loop; with the UNet's transformer blocks compiled, to see whether that pays."""
     models, run = base_model(setting, folder), resource(setting)
-    processes = Processes(0, 1, 0, 1, torch.device(setting.device))
+    processes = Processes(0, 1, 0, torch.device(setting.device))
     models.vae.to(processes.device)
     dataset = write_dataset(setting, folder)
     plan, findings = read_dataset(dataset, run.spec.dataset, run.spec.character, models.tokenizer)
@@ -86,7 +86,7 @@ def ours(setting: Setting, folder: Path, rounds: Callable[[], None], *, compiled
     if compiled:
         models.unet.compile_repeated_blocks()
     feed = Feed(run.spec, plan, latents, learner.tokenizer, processes, timesteps=len(learner.schedule))
-    train(learner, feed, processes, Hooks(measured=lambda _: None, save=lambda *_: rounds(), stop=lambda _: None), done=0)
+    train(learner, feed, processes, Hooks(measured=lambda *_: None, save=lambda *_: rounds(), stop=lambda _: None), done=0)
 
 
 def plain(setting: Setting, folder: Path, rounds: Callable[[], None], *, cached: bool) -> None:

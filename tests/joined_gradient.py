@@ -26,7 +26,7 @@ def write_gradient(root: Path, rank: int, count: int, file: Path) -> None:
     job = replace(job, run=job.run.model_copy(update={"spec": spec}), processes=count)
     if count > 1:
         dist.init_process_group("gloo", init_method=f"file://{root / 'rendezvous'}", rank=rank, world_size=count)
-    processes = Processes(rank, count, rank, count, torch.device("cpu"))
+    processes = Processes(rank, count, rank, torch.device("cpu"))
     models = load_models(job.base_model, spec.base_model.prediction)
     latents = encode(models.vae, job, workspace.latents, processes, lambda: None)
     learner = Learner.on(models, spec, processes.device, count)

@@ -11,8 +11,6 @@ from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.cli.ending import Ending
 from charalora_trainer.cli.resource import file_uri, model_uri, overridden, parsed, resource_name
 from charalora_trainer.cli.train import resource
-from charalora_trainer.cli.training import artifacts
-from charalora_trainer.export.manifest import Manifest, ManifestFile
 from charalora_trainer.failures import known_failure
 
 
@@ -166,17 +164,3 @@ def test_a_real_failed_allocation_is_recognised() -> None:
 
     assert known is not None
     assert Outcome.HOST_OUT_OF_MEMORY is known.outcome
-
-
-def test_the_operator_learns_the_files_that_people_use() -> None:
-    """The manifest, the pair for publishing and the report; the other files are in the manifest."""
-    names = ("cfg.yaml", "civitai/README.md", "civitai/w.pt", "civitai/w.safetensors", "ckpts/w-100.pt", "report.html")
-    manifest = Manifest("digest", tuple(ManifestFile(name, 7, "ab") for name in names))
-
-    told = artifacts(manifest, "s3://loras/w/")
-
-    assert "s3://loras/w/manifest.json" == told["manifest"]["uri"]
-    assert manifest.digest == told["manifest"]["sha256"]
-    assert [("embedding", "civitai/w.pt"), ("lora", "civitai/w.safetensors"), ("report", "report.html")] == [
-        (artifact["kind"], artifact["uri"].removeprefix("s3://loras/w/")) for artifact in told["artifacts"]
-    ]

@@ -18,7 +18,7 @@ from charalora_trainer.processes import Processes
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A worker that has nothing to read and nobody to meet."""
     monkeypatch.setattr(Job, "read", lambda _: None)
-    monkeypatch.setattr(Processes, "join", lambda: Processes(0, 2, 0, 2, torch.device("cpu")))
+    monkeypatch.setattr(Processes, "join", lambda: Processes(0, 2, 0, torch.device("cpu")))
     monkeypatch.setattr(logs, "configure_from", lambda _: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     return Workspace(tmp_path)

@@ -7,7 +7,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,16 +27,17 @@ logger = logging.getLogger("charalora_trainer")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; without arguments, the process's own. The exit code is the outcome's."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the training loop takes over both while it runs, and saves first
+    known_so_far: dict[str, Any] = {}  # how far a training got: click hands it to the command, which fills it, however it ends
     try:
-        result = charalora.main(arguments, prog_name="charalora", standalone_mode=False)
+        result = charalora.main(arguments, prog_name="charalora", standalone_mode=False, obj=known_so_far)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return told(Ending.by(interrupted()))
+        return told(Ending.by(interrupted(), known_so_far))
     except Exception as error:  # noqa: BLE001 - the edge
         known = known_failure(error)
-        return told(Ending.by(known) if known else unforeseen(error))
+        return told(Ending.by(known, known_so_far) if known else replace(unforeseen(error), details=known_so_far))
     return told(result) if isinstance(result, Ending) else 0
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import rich.console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -17,6 +17,9 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from charalora_trainer.progress import Progress, Unit, closing_line, facts, line_is_due, running_line
+
+if TYPE_CHECKING:
+    from charalora_trainer.metrics import Metrics
 
 
 class Stage(Protocol):
@@ -129,6 +132,24 @@ class TerminalConsole:
             if self._open == 0:
                 self._bars.stop()
             self.say(f"{'✓' if whole else '✗'} {closing_line(shown.ended(), whole=whole)}")
+
+
+class MeteredConsole:
+    """Another console, whose stages are told to Prometheus by the first word of their names as well."""
+
+    def __init__(self, console: Console, metrics: "Metrics") -> None:
+        self._console = console
+        self._metrics = metrics
+
+    def say(self, sentence: str) -> None:
+        """Show one sentence."""
+        self._console.say(sentence)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None, *, start: int = 0, unit: Unit = Unit.ITEMS) -> Iterator[Stage]:
+        """Show a stage and measure it."""
+        with self._metrics.stage(name.partition(" ")[0]), self._console.stage(name, total, start=start, unit=unit) as shown:
+            yield shown
 
 
 class SilentConsole:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from charalora_spec.spec import Keep
+
 FILE = "history.jsonl"
 
 
@@ -30,6 +32,11 @@ class History:
     def best(self) -> tuple[int, float] | None:
         """The step with the lowest held-out loss."""
         return min(self.held_out, key=lambda point: point[1], default=None)
+
+
+def chosen_step(history: History, keep: Keep, steps: int) -> int:
+    """The step that is published: the last one, or with `keep: Best` the one with the lowest held-out loss."""
+    return history.best[0] if keep is Keep.BEST and history.best is not None else steps
 
 
 def line(step: int, **losses: float) -> str:

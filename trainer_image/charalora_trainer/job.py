@@ -15,6 +15,9 @@ from charalora_trainer.data.dataset import DatasetPlan
 from charalora_trainer.ownership import Claim
 from charalora_trainer.storage.wholefile import TEMPORARY
 
+LOST_PARTNERS = 111
+"""Exit code of a process that ended because others of its training had, on another node."""
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -62,6 +65,11 @@ class Workspace:
         """How a process that failed ended; the first one writes it."""
         return self.root / "outcome.json"
 
+    @property
+    def metrics(self) -> Path:
+        """Figures of the processes of a running training, a file each."""
+        return self.root / "metrics"
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Keep every other run out while the block runs, and sweep what a killed one left half written.
@@ -103,8 +111,9 @@ class Job:
         base_model: The staged folder or file of the base model.
         preview_model: The same for pictures; None where previews use the training's own.
         warnings: What the check found worth knowing.
-        claim: Our right to write to the output prefix.
-        processes: How many processes train together.
+        claim: Our right to write to the output prefix; of another node than the first, a claim that stands nowhere.
+        processes: How many processes train together, on all nodes.
+        began: Unix time at which the command started.
     """
 
     run: CharacterLora
@@ -115,6 +124,7 @@ class Job:
     warnings: tuple[str, ...]
     claim: Claim
     processes: int
+    began: float = 0.0
 
     def write(self, path: Path) -> None:
         """Leave it for the processes."""
@@ -127,6 +137,7 @@ class Job:
             "warnings": list(self.warnings),
             "claim": self.claim.to_json(),
             "processes": self.processes,
+            "began": self.began,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1))
@@ -144,6 +155,7 @@ class Job:
             warnings=tuple(content["warnings"]),
             claim=Claim.from_json(content["claim"]),
             processes=content["processes"],
+            began=content["began"],
         )
 
 

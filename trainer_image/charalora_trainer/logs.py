@@ -5,7 +5,6 @@ Only the program's edges call `configure`: the command line and the workers of a
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -92,7 +91,6 @@ def configure(level: str = "WARNING", *, as_json: bool = False) -> None:
     for name in OURS:
         logging.getLogger(name).setLevel(min(logging.INFO, logging.getLevelNamesMapping()[level]))
     logging.captureWarnings(capture=True)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read at its import: it advises programmers of optional packages
 
 
 def configure_from(environ: Mapping[str, str]) -> None:

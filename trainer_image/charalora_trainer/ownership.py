@@ -4,7 +4,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -104,14 +104,19 @@ def claim(store: Store, name: str, identity: str, dataset: str) -> Claim:
     owner = refuse_foreign(store, identity)
     if owner is not None:
         refuse_change(owner.dataset, dataset, f"{owner.text} saw another one")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    ours = Claim(name, identity, owner.attempt + 1 if owner else 1, uuid4().hex, now, socket.gethostname(), dataset)
+    ours = replace(unclaimed(name, identity, dataset), attempt=owner.attempt + 1 if owner else 1)
     content = json.dumps(ours.to_json(), indent=1).encode()
     if owner is None and not store.create(OWNER, content):
         return claim(store, name, identity, dataset)  # someone was faster: look again whose it is
     if owner is not None:
         store.write(OWNER, content)
     return ours
+
+
+def unclaimed(name: str, identity: str, dataset: str) -> Claim:
+    """A start that takes no output prefix: on another node than the first, which takes it for all."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Claim(name, identity, 0, uuid4().hex, now, socket.gethostname(), dataset)
 
 
 def refuse_change(expected: str, found: str, who: str) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from charalora_spec.outcome import TrainingError
 from charalora_trainer import logs
-from charalora_trainer.console import open_console
+from charalora_trainer.console import MeteredConsole, open_console
 from charalora_trainer.failures import interrupted, known_failure
-from charalora_trainer.job import Job, Workspace, note_outcome
+from charalora_trainer.job import LOST_PARTNERS, Job, Workspace, note_outcome
+from charalora_trainer.metrics import Metrics
+from charalora_trainer.peers import PartnersLostError, together
 from charalora_trainer.processes import Processes
 from charalora_trainer.stages.learn import learn
 
@@ -28,7 +30,12 @@ def main(workspace: Workspace) -> int:
     try:
         job = Job.read(workspace.job)
         processes = Processes.join()
-        learn(job, workspace, processes, open_console(processes.rank))
+        metrics = Metrics()
+        console = MeteredConsole(open_console(processes.rank), metrics) if processes.is_first else open_console(processes.rank)
+        with metrics.handed_over(workspace.metrics / f"{processes.local_rank}.prom"), together(processes):
+            learn(job, workspace, processes, console, metrics)
+    except PartnersLostError:
+        return LOST_PARTNERS
     except KeyboardInterrupt:
         note_outcome(workspace, interrupted())
         return interrupted().outcome.exit_code or 1

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from charalora_spec.outcome import Outcome
-from charalora_trainer.cli.ending import Ending
+from charalora_trainer.cli.ending import WARNING_BYTES, Ending, fitting
 from charalora_trainer.cli.resource import OVERRIDE, load
 from charalora_trainer.cli.work import WORK
 
@@ -35,23 +35,37 @@ def check(
       charalora check examples/surtr.yaml --dataset /data/surtr --json
     """
     from charalora_trainer.console import open_console
-    from charalora_trainer.stages.preflight import preflight
+    from charalora_trainer.stages.preflight import preflight, prove_writable
+    from charalora_trainer.storage import open_store
 
     run = load(file, overrides)
     together = processes or max(1, run.spec.resources.gpus * run.spec.resources.nodes)
+    prove_writable(open_store(run.spec.output.uri, run.spec.storage))
     report = preflight(run, together, open_console(), work, dataset).report
     if as_json:
         click.echo(json.dumps(report.to_json(), ensure_ascii=False, indent=1))
     else:
         for line in (*report.summary, *(f"Warning: {finding.text}" for finding in report.findings if not finding.stops)):
             click.echo(line)
-    return ending(report, file)
+    return ending(report, run.metadata.name)
 
 
-def ending(report: "CheckReport", file: Path) -> Ending:
+def ending(report: "CheckReport", name: str) -> Ending:
     """What the findings amount to: ready, or every problem and the most telling reason."""
     problems = tuple((finding.outcome, finding.text) for finding in report.findings if finding.stops)
     if not problems:
-        return Ending(Outcome.SUCCEEDED, f"{file} can be trained.", details=report.to_json())
-    summary = f"{file} cannot be trained yet: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}."
-    return Ending(report.outcome, summary, problems, report.to_json())
+        return Ending(Outcome.SUCCEEDED, f"{name} can be trained.", details=details(report))
+    summary = f"{name} cannot be trained yet: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}."
+    return Ending(report.outcome, summary, problems, details(report))
+
+
+def details(report: "CheckReport") -> dict[str, Any]:
+    """What the resource's status shows of a check: the data set by the names of `status.dataset`, and warnings as far as there is room."""
+    warnings = [finding.text for finding in report.findings if not finding.stops]
+    told = {"warnings": shown} if (shown := fitting(warnings, WARNING_BYTES)) else {}
+    plan = report.plan
+    if plan is None:
+        return told
+    [width, height] = [plan.buckets[0].width, plan.buckets[0].height] if len(plan.buckets) == 1 else [None, None]
+    sizes = {"width": width, "height": height, "buckets": len(plan.buckets)}
+    return {"dataset": {"images": len(plan.pairs), **sizes, "tokens": plan.tokens, "digest": plan.digest}} | told

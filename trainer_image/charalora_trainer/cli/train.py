@@ -9,7 +9,7 @@ import click
 
 from charalora_trainer.cli.ending import Ending
 from charalora_trainer.cli.resource import OVERRIDE, file_uri, model_uri, overridden, resource_name
-from charalora_trainer.cli.training import PROCESSES, train_here
+from charalora_trainer.cli.training import PROCESSES, processes_here, told_metrics, train_here
 from charalora_trainer.cli.work import WORK
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 @PROCESSES
 @WORK
 @OVERRIDE
+@click.pass_context
 def train(
+    context: click.Context,
     character_name: str,
     dataset_dir: Path,
     base_model: str,
@@ -54,8 +56,15 @@ def train(
           --exp-dir exps/surtr --steps 2000 --save-every 200 --override spec.training.batchSize=8
     """
     exp_dir = exp_dir or Path("exps") / datetime.now().astimezone().strftime("%Y-%m-%d-%H-%M-%S")
-    fields = {"training.steps": steps, "training.saveEvery": save_every}
-    return train_here(resource(character_name, dataset_dir, base_model, exp_dir, fields, overrides), processes, work)
+    with told_metrics(context) as metrics:
+        from charalora_trainer.processes import gpu_count
+        from charalora_trainer.stages.run import Start
+
+        together = processes_here(processes, gpus=0)
+        gpus = together if together > 1 or gpu_count() else 0  # so that `charalora run` on cfg.yaml is the same training
+        fields = {"training.steps": steps, "training.saveEvery": save_every, "resources.gpus": gpus}
+        run = resource(character_name, dataset_dir, base_model, exp_dir, fields, overrides)
+        return train_here(run, Start(work, together), metrics)
 
 
 def resource(

@@ -12,7 +12,6 @@ import yaml
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import Keep
-from charalora_trainer import history
 from charalora_trainer.export import civitai, hcp, manifest, peft, proof, webui
 from charalora_trainer.export.diffusers_proof import prove_in_diffusers
 from charalora_trainer.export.model_card import Sample
@@ -27,14 +26,6 @@ from charalora_trainer.weights import Adapter, Word
 from charalora_trainer.words import embedding
 
 LIBRARIES = ("charalora", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
-
-
-def chosen_step(job: Job, output: Path) -> int:
-    """The step that is published: the last one, or with `keep: Best` the one with the lowest held-out loss."""
-    best = history.read(output).best
-    if job.run.spec.output.keep is Keep.BEST and best is not None:
-        return best[0]
-    return job.run.spec.training.steps
 
 
 def publish(job: Job, output: Path, step: int) -> None:

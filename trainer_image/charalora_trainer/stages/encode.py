@@ -23,12 +23,12 @@ from charalora_trainer.storage.wholefile import whole_file
 
 
 def encode(vae: AutoencoderKL, job: Job, cache: Path, processes: Processes, on_picture: Callable[[], None]) -> Latents:
-    """Encode the data set in fp32, or read what an earlier start of the same run encoded.
+    """Encode the data set in fp32, or read what an earlier start of the same run encoded; every process gets all of it.
 
     Args:
         vae: The base model's VAE, on the device that encodes.
         job: Which pictures, and whether mirrored ones too.
-        cache: A folder that all processes of this node share.
+        cache: A folder for what this process encodes; others of this node may share it.
         processes: Who encodes which share.
         on_picture: Called after each picture of this process.
     """
@@ -36,18 +36,18 @@ def encode(vae: AutoencoderKL, job: Job, cache: Path, processes: Processes, on_p
     folder = cache / _key(vae, plan, flip=flip)
     folder.mkdir(parents=True, exist_ok=True)
     todo = [(number, bucket) for bucket in plan.buckets for number in bucket.members]
-    for number, bucket in todo[processes.local_rank :: processes.local_count]:
+    share: dict[int, Tensor] = {}
+    for number, bucket in todo[processes.rank :: processes.count]:
         file, pair = folder / f"{number}.safetensors", plan.pairs[number]
         if not file.exists():
             image = sizing.fit(pictures.decode(job.dataset / pair.picture, pair.picture), bucket.width, bucket.height)
             with whole_file(file) as draft:
                 save_file({"latents": _encode_picture(vae, image, pair.sha256, flip=flip).contiguous()}, draft)
+        share[number] = load_file(file)["latents"]
         on_picture()
-    processes.barrier()
+    every = {number: latents for part in processes.gather(share) for number, latents in part.items()}
     device = next(vae.parameters()).device
-    tensors = [
-        torch.stack([load_file(folder / f"{number}.safetensors")["latents"] for number in bucket.members]) for bucket in plan.buckets
-    ]
+    tensors = [torch.stack([every[number] for number in bucket.members]) for bucket in plan.buckets]
     rows = {number: (index, row) for index, bucket in enumerate(plan.buckets) for row, number in enumerate(bucket.members)}
     return Latents(tuple(tensor.to(device) for tensor in tensors), tuple(rows[number] for number in range(len(plan.pairs))))
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
+from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import CharacterLora, Storage
 from charalora_trainer import basemodel
 from charalora_trainer.console import Console
@@ -58,6 +60,25 @@ def preflight(
         preview_base = _located(preview, spec.storage) if preview else None
         report = check(run, folder, _located(spec.base_model.uri, spec.storage), preview_base, processes)
     return Preflight(identity, place, output, folder, report)
+
+
+def prove_writable(output: Store) -> None:
+    """Write, list and delete a small object in the output prefix: what a training needs to do there, found out before it costs a GPU.
+
+    Raises:
+        TrainingError: The store refuses one of the three, or does not answer.
+    """
+    key = f"state/.write-test-{uuid4().hex[:8]}"
+    output.write(key, b"charalora check\n")
+    try:
+        listed = any(entry.key == key for entry in output.list())
+    finally:
+        output.delete([key])
+    if not listed:
+        raise TrainingError(
+            Outcome.STORAGE_ACCESS_DENIED,
+            f"{output.uri} takes files but does not list them; give the credentials the right to list its bucket.",
+        )
 
 
 def _located(uri: str, storage: Storage) -> basemodel.Source | None:

@@ -7,7 +7,7 @@ import logging
 import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from charalora_trainer.console import Console
 from charalora_trainer.export import hcp, proof, webui
 from charalora_trainer.job import Job, Workspace
 from charalora_trainer.learner import Learner
+from charalora_trainer.metrics import Metrics
 from charalora_trainer.stages import closing
 from charalora_trainer.stages.facts import training_facts
 from charalora_trainer.stages.gallery import Gallery
@@ -48,6 +49,7 @@ class Snapshot:
     adapter: Adapter
     word: Word
     state: dict[str, Tensor]
+    taken: float = field(default_factory=time.monotonic)
 
 
 class Publisher:
@@ -58,17 +60,21 @@ class Publisher:
         workspace: Where files are written before they are uploaded.
         learner: What they are made from.
         console: Where saves and uploads are shown.
+        metrics: Where figures about them are told.
         done: The last step of the state that this attempt goes on from.
     """
 
-    def __init__(self, job: Job, workspace: Workspace, learner: Learner, console: Console, done: int) -> None:
+    def __init__(self, job: Job, workspace: Workspace, learner: Learner, console: Console, metrics: Metrics, done: int) -> None:
         self._began = time.monotonic()
         self._job = job
         self._learner = learner
         self._console = console
+        self._metrics = metrics
         self._output = workspace.output
         self._store = open_store(job.run.spec.output.uri, job.run.spec.storage)
         self._uploads = Uploads(self._store)
+        metrics.set("upload_bytes", lambda: float(self._uploads.bytes_sent))
+        metrics.set("upload_failures", lambda: float(self._uploads.failures))
         self._states = Checkpoints(workspace.states, job.claim.identity)
         self._gallery = Gallery(job, learner, workspace.output / "previews", console)
         self._restore_logs(workspace, done)
@@ -77,6 +83,7 @@ class Publisher:
         self._pending: list[Future[None]] = []
         self._write_settings()
         self._saved = done
+        self._tell_best()
         if is_save_step(job.run.spec.training, done):
             self._previews(done)  # before anything is sent: pictures that are not complete are made again
         if done:
@@ -96,6 +103,7 @@ class Publisher:
         if held_out is not None:
             self._log.held_out(step, held_out)
         self._log.flush()
+        self._tell_best()
         self._submit(self._snapshot(step), exports=True)
         self._previews(step, stop_asked)
 
@@ -129,7 +137,8 @@ class Publisher:
         self._settle()
         self._log.close()
         with self._console.stage("prove"):
-            step = closing.chosen_step(self._job, self._output)
+            spec = self._job.run.spec
+            step = history.chosen_step(history.read(self._output), spec.output.keep, spec.training.steps)
             closing.publish(self._job, self._output, step)
             closing.drop_unwanted(self._job, self._output, self._store, self._uploads, step)
         with self._console.stage("report"):
@@ -154,13 +163,35 @@ class Publisher:
 
     def _write(self, snapshot: Snapshot, *, exports: bool) -> None:
         """Write, prove, upload; the state last, so that a resumed run has every file of the steps before it."""
-        files = self._exports(snapshot) if exports else []
-        state = self._states.save(snapshot.step, lambda folder: self._write_state(snapshot, folder))
-        self._stay_owner()
+        with self._metrics.stage("save"):
+            files = self._exports(snapshot) if exports else []
+            state = self._states.save(snapshot.step, lambda folder: self._write_state(snapshot, folder))
+            self._stay_owner()
         settings = [self._output / cfg.FILE, self._output / "train.log", *(self._output / "tblog").iterdir()]
         for file in [*files, *settings]:
             self._uploads.submit(file, file.relative_to(self._output).as_posix())
-        self._states.upload(state, self._uploads, and_then=lambda: self._states.prune_remote(self._store))
+        self._upload_state(state, since=snapshot.taken)
+
+    def _upload_state(self, state: State, since: float) -> None:
+        """Send a state; once it is whole in the store, say so, and remove those that it replaces."""
+
+        def arrived() -> None:
+            self._metrics.set("checkpoint_seconds", time.monotonic() - since)
+            self._tell_checkpoint(state.step)
+            self._states.prune_remote(self._store)
+
+        self._states.upload(state, self._uploads, and_then=arrived)
+
+    def _tell_checkpoint(self, step: int) -> None:
+        self._metrics.set("last_checkpoint_step", step)
+        self._metrics.set("last_checkpoint_timestamp_seconds", time.time())
+
+    def _tell_best(self) -> None:
+        noted = history.read(self._output)
+        if noted.best and noted.held_out:
+            self._metrics.set("held_out_loss", noted.held_out[-1][1])
+            self._metrics.set("best_step", noted.best[0])
+            self._metrics.set("best_held_out_loss", noted.best[1])
 
     def _stay_owner(self) -> None:
         """Stop when a newer start has taken the output prefix. A storage that does not answer ends no training: uploads are tried again."""
@@ -181,8 +212,10 @@ class Publisher:
             if (key := file.relative_to(self._output).as_posix()) not in there:
                 self._uploads.submit(file, key)
         state = State(done, self._output / "state" / f"step-{done:06d}")
-        if f"state/{state.folder.name}/{MANIFEST}" not in there:
-            self._states.upload(state, self._uploads, and_then=lambda: self._states.prune_remote(self._store))
+        if f"state/{state.folder.name}/{MANIFEST}" in there:
+            self._tell_checkpoint(done)
+        else:
+            self._upload_state(state, since=time.monotonic())
 
     def _exports(self, snapshot: Snapshot) -> list[Path]:
         folder, name, step = self._output / "ckpts", self._job.run.spec.character.name, snapshot.step

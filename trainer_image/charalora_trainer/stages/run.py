@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from charalora_spec.outcome import Outcome, TrainingError
@@ -11,7 +12,9 @@ from charalora_trainer.checkpoint import Checkpoints
 from charalora_trainer.console import Console
 from charalora_trainer.export import manifest
 from charalora_trainer.job import Job, Workspace, default_workspace
-from charalora_trainer.ownership import claim, identity_of, refuse_change, refuse_foreign
+from charalora_trainer.metrics import Metrics
+from charalora_trainer.nodes import ALONE, Node
+from charalora_trainer.ownership import claim, identity_of, refuse_change, refuse_foreign, unclaimed
 from charalora_trainer.stages.check import raise_for_findings
 from charalora_trainer.stages.fetch import fetch_base_model
 from charalora_trainer.stages.launch import launch
@@ -38,21 +41,42 @@ class JobResult:
     already_done: bool
 
 
-def run_job(run: CharacterLora, workspace: Path | None, processes: int, console: Console, expected_dataset: str | None = None) -> JobResult:
+@dataclass(frozen=True)
+class Start:
+    """How a training is started here, beside what is trained.
+
+    Attributes:
+        workspace: Folder for staged files and states; None: one in the cache folder, the same for the same training.
+        processes: How many processes train together on this node, one a GPU.
+        node: This machine among those that train together.
+        expected_dataset: Digest of the data set as an earlier check saw it; another one is not trained on.
+    """
+
+    workspace: Path | None
+    processes: int
+    node: Node = ALONE
+    expected_dataset: str | None = None
+
+    @property
+    def world(self) -> int:
+        """How many processes train together, on all nodes."""
+        return self.processes * self.node.count
+
+
+def run_job(run: CharacterLora, start: Start, console: Console, metrics: Metrics) -> JobResult:
     """Train one character; start it again after any interruption and it goes on where it was.
 
     Args:
         run: The resource.
-        workspace: Folder for staged files and states; by default one in the cache folder, the same for the same training.
-        processes: How many processes train together on this machine, one a GPU.
-        console: Where progress is shown.
-        expected_dataset: Digest of the data set as an earlier check saw it; another one is not trained on.
+        start: Where, and by how many.
+        console: Where a person reads how far it is.
+        metrics: Where Prometheus does.
 
     Raises:
         TrainingError: Why it ended, if not well.
     """
-    identity = identity_of(run, run.spec.training.batch_size * processes)
-    place = Workspace(workspace or default_workspace(identity))
+    identity = identity_of(run, run.spec.training.batch_size * start.world)
+    place = Workspace(start.workspace or default_workspace(identity))
     output = open_store(run.spec.output.uri, run.spec.storage)
     refuse_foreign(output, identity)
     done = manifest.find(output)
@@ -60,37 +84,38 @@ def run_job(run: CharacterLora, workspace: Path | None, processes: int, console:
         console.say(f"{output.uri} holds this training's finished files already; nothing is left to do.")
         return JobResult(output.uri, len(done.files), place.output / "report.html", already_done=True)
     with place.kept():
-        job = _prepared(run, place, processes, console, expected_dataset)
+        job = _prepared(run, place, start, console, metrics.began)
         if job.claim.attempt > 1:
             _mirror(output, place, identity, console)
         job.write(place.job)
-        launch(Job.read(place.job), place, console)
+        launch(Job.read(place.job), place, start.node, console, metrics)
     finished = manifest.find(output)
     if finished is None:
         raise TrainingError(Outcome.INTERNAL_ERROR, f"The training ended, but {output.uri} has no {manifest.FILE}.")
     return JobResult(output.uri, len(finished.files), place.output / "report.html", already_done=False)
 
 
-def _prepared(run: CharacterLora, place: Workspace, processes: int, console: Console, expected_dataset: str | None) -> Job:
-    """Check, fetch, and take the output prefix.
+def _prepared(run: CharacterLora, place: Workspace, start: Start, console: Console, began: float) -> Job:
+    """Check, fetch, and take the output prefix: the first node does that for all.
 
     Raises:
         TrainingError: Why the training must not start.
     """
-    checked = preflight(run, processes, console, place.root)
+    checked = preflight(run, start.world, console, place.root)
     for line in checked.report.summary:
         console.say(line)
     plan = raise_for_findings(checked.report)
-    if expected_dataset is not None:
-        refuse_change(expected_dataset, plan.digest, "the check saw another one")
+    if start.expected_dataset is not None:
+        refuse_change(start.expected_dataset, plan.digest, "the check saw another one")
     spec, preview = run.spec, run.spec.preview.base_model
     base_model = fetch_base_model(spec.base_model.uri, spec.storage, place, console)
     if spec.base_model.uri.startswith("hf://"):
         _refuse_unfit(base_model)
     preview_model = fetch_base_model(preview, spec.storage, place, console) if preview else None
-    ours = claim(checked.output, run.metadata.name, checked.identity, plan.digest)
+    taken = partial(claim, checked.output) if start.node.is_first else unclaimed
+    ours = taken(run.metadata.name, checked.identity, plan.digest)
     warnings = tuple(finding.text for finding in checked.report.findings)
-    return Job(run, plan, checked.dataset, base_model, preview_model, warnings, ours, processes)
+    return Job(run, plan, checked.dataset, base_model, preview_model, warnings, ours, start.world, began)
 
 
 def _refuse_unfit(base_model: Path) -> None:

@@ -3,10 +3,11 @@
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -34,7 +35,36 @@ class Measured:
     step: int
     loss: float
     gradient_norm: float
-    images_per_second: float
+    images: int
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Of all processes together."""
+        return self.images / self.seconds
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the training stands at a moment when the device is waited for anyway.
+
+    Attributes:
+        nonfinite_steps: Steps skipped so far, because their gradients were not finite.
+        nonfinite_in_a_row: The last of them without a good one between.
+        embedding_norm: Mean length of the trigger word's vectors.
+    """
+
+    nonfinite_steps: int
+    nonfinite_in_a_row: int
+    embedding_norm: float
+
+    @classmethod
+    def of(cls, learner: Learner) -> Self:
+        """Read from the device in one go."""
+        optimizer = learner.optimizer
+        length = torch.linalg.vector_norm(learner.rows.detach().float(), dim=-1).mean()
+        total, in_a_row, norm = torch.stack([optimizer.nonfinite_steps, optimizer.nonfinite_in_a_row, length]).tolist()
+        return cls(int(total), int(in_a_row), norm)
 
 
 @dataclass(frozen=True)
@@ -42,12 +72,12 @@ class Hooks:
     """What happens beside the steps; each is called by every process.
 
     Attributes:
-        measured: Called for each step, in order, up to STEPS_AHEAD steps late.
+        measured: Called with the steps since its last call, in order, up to STEPS_AHEAD steps late.
         save: Called at every save step, the last step included; what takes long there ends when a stop is asked for.
         stop: Called when the run is asked to end early, with the last finished step; it saves the state.
     """
 
-    measured: Callable[[Measured], None]
+    measured: Callable[[Sequence[Measured], Health], None]
     save: Callable[[int, StopAsked], None]
     stop: Callable[[int], None]
 
@@ -74,9 +104,9 @@ def train(learner: Learner, feed: Feed, processes: Processes, hooks: Hooks, done
 
             is_save = is_save_step(training, step)
             if is_save or meter.is_full:
-                for measured in meter.read(processes):
-                    hooks.measured(measured)
-                _refuse_divergence(learner, step)
+                measured, health = meter.read(processes), Health.of(learner)
+                hooks.measured(measured, health)
+                _refuse_divergence(training, health, step)
                 if is_save:
                     hooks.save(step, stop_asked)
                     learner.training(active=True)
@@ -134,27 +164,25 @@ class _Meter:
         self._entries.append((step, torch.stack([self._loss, gradient_norm])))
         self._loss = torch.zeros((), device=self.device)
 
-    def read(self, processes: Processes) -> Iterator[Measured]:
+    def read(self, processes: Processes) -> list[Measured]:
         """The steps since the last call; waits for the device."""
         rows = processes.mean(torch.stack([entry for _, entry in self._entries])).tolist()
-        seconds = max(time.monotonic() - self._since, 1e-9)
-        speed = self.images_per_step * len(rows) / seconds
+        seconds = max(time.monotonic() - self._since, 1e-9) / len(rows)
         steps = [step for step, _ in self._entries]
         self._entries.clear()
         self.restart()
-        for step, (loss, norm) in zip(steps, rows, strict=True):
-            yield Measured(step, loss, norm, speed)
+        return [Measured(step, loss, norm, self.images_per_step, seconds) for step, (loss, norm) in zip(steps, rows, strict=True)]
 
     def restart(self) -> None:
         """Leave out what was not training (a save, a preview)."""
         self._since = time.monotonic()
 
 
-def _refuse_divergence(learner: Learner, step: int) -> None:
-    in_a_row = int(learner.optimizer.nonfinite_in_a_row.item())
+def _refuse_divergence(training: Training, health: Health, step: int) -> None:
+    in_a_row = health.nonfinite_in_a_row
     if in_a_row:
         logger.warning("Steps skipped, their gradients were not finite", extra={"step": step, "in_a_row": in_a_row})
-    if in_a_row >= min(NAN_STEPS_IN_A_ROW, learner.spec.training.steps):
+    if in_a_row >= min(NAN_STEPS_IN_A_ROW, training.steps):
         raise TrainingError(
             Outcome.LOSS_DIVERGED,
             f"The loss was not finite in {in_a_row} steps in a row, up to step {step}; lower training.learningRate or use bf16 or fp32.",

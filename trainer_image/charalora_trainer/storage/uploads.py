@@ -9,11 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from charalora_trainer.storage.store import Store
+from charalora_spec.outcome import TrainingError
+from charalora_trainer.storage.store import KeyMissing, Store
 
 logger = logging.getLogger(__name__)
 
 _THREADS = 4
+
+WORTH_ANOTHER_TRY = (TrainingError, KeyMissing, OSError)
+"""What the world can do to an upload. Anything else is a mistake of this program: it is raised as it is, and not tried again."""
 
 File = tuple[Path, str]
 """A local file and the key that it goes to."""
@@ -149,7 +153,10 @@ class Uploads:
         """Wait for uploads, and send again what failed and nothing newer has replaced."""
         wait([future for _, future in begun])
         for job, future in begun:
-            if future.exception() and future not in self._mended:
+            error = future.exception()
+            if error is not None and not isinstance(error, WORTH_ANOTHER_TRY):
+                raise error
+            if error is not None and future not in self._mended:
                 self._send(replace(job, files=tuple(file for file in job.files if self._latest[file[1]] is future)))
                 self._mended.add(future)
 
@@ -157,4 +164,5 @@ class Uploads:
         if not future.cancelled() and (error := future.exception()):
             with self._lock:
                 self._failures += 1
-            logger.warning("Upload failed, it is tried again later", extra={"why": str(error)})
+            if isinstance(error, WORTH_ANOTHER_TRY):
+                logger.warning("Upload failed, it is tried again later", extra={"why": str(error)})
