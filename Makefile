@@ -3,16 +3,16 @@
 # processes, 2), PYTEST (more arguments for pytest).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proof bench generate lock clean venv
+.PHONY: help demo test check proof bench generate lock clean venv cluster-up cluster-down cluster-status
 SHELL := bash
 VENV := .venv/bin/python
 PYTEST ?=
 WORKERS ?= 2
 
 help: ## Print this list.
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: venv ## Train the demo's character on this machine, through a real S3 service, and say where the report lies.
+demo: venv ## Train the demo's character by one kubectl apply on a real Kubernetes of this machine, and say where the report lies.
 	@$(VENV) devtools/demo.py
 
 # Two processes with one thread each are faster than one with two.
@@ -32,6 +32,16 @@ proof: venv ## Prove that training learns the character: several trainings, judg
 
 bench: venv ## Measure training steps against the plain diffusers, peft and accelerate loop, side by side.
 	@$(VENV) benchmarks/trainer.py
+
+cluster-up: venv ## Start a real Kubernetes with two nodes on this machine, without Docker, and bring our images to it; needs root on Debian.
+	@$(VENV) devcluster/cluster.py up
+	@$(VENV) devcluster/cluster.py images
+
+cluster-down: venv ## End the development cluster and remove every trace of it.
+	@$(VENV) devcluster/cluster.py down
+
+cluster-status: venv ## Say what of the development cluster runs, and where it answers.
+	@$(VENV) devcluster/cluster.py status
 
 generate: venv ## Write the files that are made from the resource's models: the CRD, docs/reference.md.
 	@$(VENV) devtools/generate.py

@@ -32,7 +32,7 @@ _COREFILE = """.:53 {
 }
 """
 _SCRAPE = """global: {scrape_interval: 2s, evaluation_interval: 2s}
-rule_files: [/etc/prometheus-rules/*]
+rule_files: [/etc/prometheus-rules/*.y*ml]
 scrape_configs:
   - job_name: charalora
     http_sd_configs: [{url: "http://127.0.0.1:9099/targets", refresh_interval: 2s}]

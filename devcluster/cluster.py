@@ -14,9 +14,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ import node as nodes
 import oci
 import packages
 from binaries import binary
-from layout import AUDIT_LOG, CACHE, KUBECONFIG, NAMESPACE, NODES, PROMETHEUS_ADDRESS, ROOT, S3_ADDRESS, STATE, ClusterError, Node
+from layout import AUDIT_LOG, CACHE, KUBECONFIG, NAME, NAMESPACE, NODES, PROMETHEUS_ADDRESS, ROOT, S3_ADDRESS, STATE, ClusterError, Node
 
 PLANE = control_plane.ControlPlane(STATE / "control-plane")
 _OWNER = STATE / "owner"
@@ -47,7 +48,7 @@ _PROGRAMS = (
     "coredns",
     "discovery",
 )
-_LOCK = Path("/run/lock/charalora-devcluster")
+_LOCK = Path(f"/run/lock/{NAME}-devcluster")
 
 
 def up() -> None:
@@ -64,11 +65,12 @@ def up() -> None:
         shutil.copy(PLANE.kubeconfig("admin"), KUBECONFIG)
         with ThreadPoolExecutor() as pool:
             made = pool.submit(addons.images)
-            list(pool.map(_start_node, NODES.values()))
+            since = list(pool.map(_start_node, NODES.values()))
             list(pool.map(lambda node: _bring(node, made.result()), NODES.values()))
         nodes.start_proxy(PLANE, next(iter(NODES)))
         _apply(addons.manifests({name: reference for name, (reference, _) in made.result().items()}))
-        _wait_ready(NODES.values())
+        for node, began in zip(NODES.values(), since, strict=True):
+            _wait_ready(node, began)
         _wait_addons()
 
 
@@ -138,12 +140,14 @@ def start_node(node: Node) -> None:
     """Bring a node back, with its images and its GPUs; return when it is ready."""
     _need_running()
     with _only_one():
-        _start_node(node)
-        _wait_ready([node])
+        _wait_ready(node, _start_node(node))
 
 
-def _start_node(node: Node) -> None:
+def _start_node(node: Node) -> datetime:
+    """Start a node that does not run; since when it may say that it is ready."""
+    began = datetime.fromtimestamp(0, UTC) if nodes.running(node) else datetime.now(UTC)
     nodes.start(node, PLANE)
+    return began
 
 
 def _bring(node: Node, made: dict[str, tuple[str, str]]) -> None:
@@ -155,11 +159,9 @@ def _bring(node: Node, made: dict[str, tuple[str, str]]) -> None:
             _say(f"{node.name} got {name}: {brought / 1e6:.0f} MB in {time.monotonic() - began:.1f} s.")
 
 
-def _wait_ready(wanted: Iterable[Node]) -> None:
-    kubectl = _kubectl_command()
-    for node in wanted:
-        hint = f"See {node.folder / 'logs/kubelet.log'}."
-        daemons.wait_for(f"A ready {node.name} with {node.gpus} GPUs", partial(nodes.count_gpus, node, kubectl), hint=hint)
+def _wait_ready(node: Node, since: datetime) -> None:
+    ready = partial(nodes.count_gpus, node, _kubectl_command(), since)
+    daemons.wait_for(f"A ready {node.name} with {node.gpus} GPUs", ready, hint=f"See {node.folder / 'logs/kubelet.log'}.")
 
 
 def _wait_addons() -> None:

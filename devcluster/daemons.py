@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from layout import ClusterError
+from layout import NAME, ClusterError
 
 _MOUNT = Path("/sys/fs/cgroup")
 _ENDING_SECONDS = 20.0
@@ -22,8 +22,8 @@ _ENTER = 'echo $$ > "$0" && exec "$@"'
 def roots() -> list[Path]:
     """The control group of the cluster in each hierarchy; one for the unified hierarchy."""
     if (_MOUNT / "cgroup.controllers").exists():
-        return [_MOUNT / "charalora"]
-    return [path / "charalora" for path in sorted(_MOUNT.iterdir()) if path.is_mount() and path.name != "unified"]
+        return [_MOUNT / NAME]
+    return [path / NAME for path in sorted(_MOUNT.iterdir()) if path.is_mount()]
 
 
 def make_group(name: str) -> None:
@@ -106,7 +106,7 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 60, hint: st
 
 def _home() -> Path:
     """The hierarchy in which daemons are looked for; `pids` where there are several, because it limits nothing."""
-    return _MOUNT / "charalora" if (_MOUNT / "cgroup.controllers").exists() else _MOUNT / "pids/charalora"
+    return (_MOUNT if (_MOUNT / "cgroup.controllers").exists() else _MOUNT / "pids") / NAME
 
 
 def _processes(group: Path) -> Iterator[int]:

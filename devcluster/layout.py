@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STATE = Path("/var/lib/charalora-devcluster")
+# A second cluster on a machine needs another name and a network namespace of its own, as the tests of this folder give it.
+NAME = os.environ.get("CHARALORA_DEVCLUSTER") or "charalora"
+STATE = Path(f"/var/lib/{NAME}-devcluster")
 CACHE = Path(os.environ.get("CHARALORA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charalora")
 KUBECONFIG = STATE / "kubeconfig"
 AUDIT_LOG = STATE / "control-plane/audit.log"

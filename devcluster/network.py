@@ -1,6 +1,7 @@
 """The cluster's addresses on this machine, and the way of its pods to the outside."""
 
 import json
+import socket
 import subprocess
 from ipaddress import ip_network
 from pathlib import Path
@@ -54,7 +55,7 @@ def down() -> None:
 
 
 def _exists() -> bool:
-    return Path("/sys/class/net", LINK).exists()
+    return LINK in {name for _, name in socket.if_nameindex()}
 
 
 def _refuse_conflicts() -> None:

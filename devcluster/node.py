@@ -3,13 +3,14 @@
 import json
 import shutil
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import daemons
 from binaries import binary
 from control_plane import ControlPlane
-from layout import DNS_ADDRESS, POD_NETWORK, Node
+from layout import DNS_ADDRESS, NAME, POD_NETWORK, Node
 
 PAUSE_IMAGE = "charalora.dev/pause:1"
 GPU = "nvidia.com/gpu"
@@ -62,10 +63,19 @@ def running(node: Node) -> bool:
 
 
 def remove_private_folders() -> None:
-    """Remove the empty folders over which the nodes mounted theirs; what the machine uses itself is not empty and stays."""
+    """Remove the empty folders over which the nodes mounted theirs, unless the machine or another cluster uses them."""
+    mounted = {line.split()[4] for file in Path("/proc").glob("[0-9]*/mountinfo") for line in _lines(file)}
     for folder in _PRIVATE:
-        if Path(folder).is_dir() and not any(Path(folder).iterdir()):
+        # Removing a folder takes away what other namespaces have mounted over it.
+        if folder not in mounted and Path(folder).is_dir() and not any(Path(folder).iterdir()):
             Path(folder).rmdir()
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:  # the process has just ended
+        return []
 
 
 def _answers(node: Node) -> bool:
@@ -125,8 +135,9 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/charalora/{node.name}/pods",
+        "cgroupRoot": f"/{NAME}/{node.name}/pods",
         "failCgroupV1": False,
+        "makeIPTablesUtilChains": False,  # kube-proxy works with nftables
         "failSwapOn": False,
         "containerRuntimeEndpoint": f"unix://{node.socket}",
         "clusterDNS": [DNS_ADDRESS],
@@ -163,13 +174,17 @@ def start_proxy(plane: ControlPlane, hostname: str) -> None:
     daemons.start("control-plane/kube-proxy", command, plane.folder / "logs/kube-proxy.log")
 
 
-def count_gpus(node: Node, kubectl: list[str | Path]) -> bool:
-    """Make the node count its GPUs; whether the scheduler can see them. A kubelet that registers forgets them, so this is asked again."""
+def count_gpus(node: Node, kubectl: list[str | Path], since: datetime) -> bool:
+    """Make a node count its GPUs that said it is ready since then; whether the scheduler can see them.
+
+    A kubelet that registers may forget them, so this is asked until it is so.
+    """
     found = subprocess.run([*kubectl, "get", "node", node.name, "-o", "json"], check=False, capture_output=True, text=True)
     if found.returncode:
         return False
     status = json.loads(found.stdout)["status"]
-    if not any(condition["type"] == "Ready" and condition["status"] == "True" for condition in status.get("conditions", [])):
+    ready = [condition for condition in status.get("conditions", []) if condition["type"] == "Ready" and condition["status"] == "True"]
+    if not ready or datetime.fromisoformat(ready[0]["lastHeartbeatTime"]) < since.replace(microsecond=0):
         return False
     if status.get("allocatable", {}).get(GPU) == str(node.gpus):
         return True
