@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from charalora_operator.model import Ending, JobFacts, JobState, Key, PodFacts, Resource, Workload
-from charalora_operator.names import ATTEMPT, COMPONENT, ENDED, RESOURCE
+from charalora_operator.names import ATTEMPT, COMPONENT, ENDED, RESOURCE, RUN
 from charalora_spec.outcome import TrainingError
 from charalora_spec.problems import read_resource
 from charalora_spec.status import Condition, Status
@@ -97,6 +97,7 @@ def job_of(body: Body) -> JobFacts:
         uid=body["metadata"]["uid"],
         component=_labels(body).get(COMPONENT, ""),
         attempt=_whole(_labels(body).get(ATTEMPT)),
+        run=_labels(body).get(RUN, ""),
         state=state,
         created=_created(body),
         why=(why.get("reason", ""), why.get("message", "")),
