@@ -1,7 +1,7 @@
 """Write what follows from the resource's models: `make generate`. With --check nothing is written and a difference is an error.
 
-The CRD is what the API server checks, docs/reference.md what people read; both come from operator/charalora_spec. Beside them stands what
-of the Helm chart is generated.
+The CRD is what the API server checks, docs/reference.md what people read; both come from operator/charalora_spec, as does the table of
+reasons in docs/troubleshooting.md. Beside them stands what of the Helm chart is generated.
 """
 
 import json
@@ -16,14 +16,16 @@ from charalora_spec.parts import CEL_RULES
 from helmchart import chart_files
 
 ROOT = Path(__file__).resolve().parent.parent
+TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 NOTE = "<!-- Made by `make generate` from operator/charalora_spec. -->"
+END = "<!-- The end of what is generated. -->"
 FIXED = "self == oldSelf"
 
 
 def generated() -> dict[Path, str]:
     """Every generated file and what must stand in it."""
     files = {ROOT / "crds" / "characterloras.charalora.dev.yaml": render_crd(), ROOT / "docs" / "reference.md": render_reference()}
-    return files | chart_files()
+    return files | {TROUBLESHOOTING: render_troubleshooting(TROUBLESHOOTING.read_text())} | chart_files()
 
 
 def render_reference() -> str:
@@ -115,12 +117,21 @@ def _limits(name: str, node: dict[str, Any], part: dict[str, Any]) -> Iterator[s
             yield rule["message"]
 
 
-def _outcomes() -> Iterator[str]:
+def render_troubleshooting(text: str) -> str:
+    """The page as it was written by hand, with its table of reasons made anew."""
+    before, _, rest = text.partition(NOTE)
+    _, _, after = rest.partition(END)
+    return "\n".join([before + NOTE, "", *_outcomes("reasons/"), "", END]) + after
+
+
+def _outcomes(pages: str = "") -> Iterator[str]:
+    """The table of outcomes; each links its page where the folder of the pages is given."""
     yield _line("Reason", "Exit code", "Again?", "Meaning")
     yield _line(*["---"] * 4)
     for outcome in Outcome:
+        name = f"[`{outcome.reason}`]({pages}{outcome.reason}.md)" if pages else f"`{outcome.reason}`"
         code = "" if outcome.exit_code is None else str(outcome.exit_code)
-        yield _line(f"`{outcome.reason}`", code, outcome.retry.value, outcome.meaning)
+        yield _line(name, code, outcome.retry.value, outcome.meaning)
 
 
 def main() -> int:
