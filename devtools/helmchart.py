@@ -44,12 +44,11 @@ class Value:
     schema: Schema
     below: tuple["Value", ...]
 
-    def leaves(self) -> Iterator["Value"]:
-        """Every value that can be set, in the order of the file."""
-        if not self.below:
-            yield self
+    def walk(self) -> Iterator["Value"]:
+        """This and everything in it, in the order of the file."""
+        yield self
         for value in self.below:
-            yield from value.leaves()
+            yield from value.walk()
 
 
 def chart_files() -> dict[Path, str]:
@@ -193,12 +192,14 @@ def render_readme(values: tuple[Value, ...]) -> str:
         "",
         "| Value | Type | Default | What it is |",
         "| --- | --- | --- | --- |",
-        *(_row(leaf) for value in values for leaf in value.leaves()),
+        *(_row(each) for value in values for each in value.walk()),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _row(value: Value) -> str:
+    if value.below:
+        return f"| **`{'.'.join(value.path)}`** | | | {value.about} |"
     kinds: dict[type, str] = {bool: "true or false", int: "whole number", str: "text", list: "list", dict: "object"}
     choices = ", ".join(f"`{choice}`" for choice in value.schema.get("enum", []))
     default = json.dumps(value.default, ensure_ascii=False)

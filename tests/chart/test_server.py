@@ -90,16 +90,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def installed(server: Server, helm: Helm) -> Iterator[Callable[..., None]]:
-    """`helm upgrade --install` into namespace `ml`; uninstalled afterwards, with everything that is kept."""
+def installed(server: Server, helm: Helm) -> Iterator[Callable[..., str]]:
+    """`helm upgrade --install` into namespace `ml`, and what it prints; uninstalled afterwards, with everything that is kept."""
 
-    def install(**values: str) -> None:
+    def install(**values: str) -> str:
         ended = helm.run(
             *("upgrade", "--install", "surtr", str(CHART), "--namespace", "ml", "--create-namespace"),
             *("--kubeconfig", str(server.kubeconfig)),
             *(word for name, value in values.items() for word in ("--set", f"{name.replace('__', '.')}={value}")),
         )
         assert ended.returncode == 0, ended.stderr
+        return ended.stdout
 
     yield install
     for leftover in (("jobs", "--all", "--namespace", "artists"), ("crd", "characterloras.charalora.dev", "--ignore-not-found")):
@@ -153,7 +154,7 @@ def test_pods_are_admitted_under_the_restricted_standard(server: Server, render:
         )
 
 
-def test_an_upgrade_keeps_resources_and_running_trainings(server: Server, installed: Callable[..., None]) -> None:
+def test_an_upgrade_keeps_resources_and_running_trainings(server: Server, installed: Callable[..., str]) -> None:
     """Neither is made anew, nor is the Deployment, whose selector stays."""
     installed()
     resource = server.create(RESOURCE)
@@ -167,7 +168,20 @@ def test_an_upgrade_keeps_resources_and_running_trainings(server: Server, instal
     assert 1 == changed["spec"]["replicas"]
 
 
-def test_resources_outlive_the_chart(server: Server, helm: Helm, installed: Callable[..., None]) -> None:
+@pytest.mark.parametrize(("values", "where"), [({}, "default"), ({"settings__namespaces": "{artists}"}, "artists")], ids=["all", "some"])
+def test_the_notes_say_what_comes_next(server: Server, installed: Callable[..., str], values: dict[str, str], where: str) -> None:
+    """For this release: each command of kubectl is run, those that write by a dry run."""
+    commands = [line.split() for line in installed(**values).splitlines() if line.startswith("  ")]
+    test, secret, apply, get = commands
+
+    assert ["helm", "test", "surtr", "--namespace", "ml"] == test
+    assert ["kubectl", "apply", "--namespace", where, "-f", "surtr.yaml"] == apply
+    for command in ([*secret[1:], "--dry-run=server"], [word for word in get[1:] if word != "--watch"]):
+        ended = server.kubectl(*command)
+        assert (0, where) == (ended.returncode, command[command.index("--namespace") + 1]), ended.stderr
+
+
+def test_resources_outlive_the_chart(server: Server, helm: Helm, installed: Callable[..., str]) -> None:
     """Uninstalled, nothing of the operator is left; installed again, it finds the same resource."""
     installed()
     resource = server.create(RESOURCE)
@@ -181,7 +195,7 @@ def test_resources_outlive_the_chart(server: Server, helm: Helm, installed: Call
     assert job["metadata"]["uid"] == server.identity("job", "surtr-a1", "artists")
 
 
-def test_the_operator_may_do_what_it_says_and_not_more(server: Server, installed: Callable[..., None]) -> None:
+def test_the_operator_may_do_what_it_says_and_not_more(server: Server, installed: Callable[..., str]) -> None:
     """As the API server judges: everywhere, and leases at home."""
     installed()
 
@@ -202,7 +216,7 @@ def test_the_operator_may_do_what_it_says_and_not_more(server: Server, installed
     assert [] == [(verb, what) for what, verbs in refused.items() for verb in verbs if server.may(OPERATOR, verb, what, "artists")]
 
 
-def test_the_operator_of_some_namespaces_may_nothing_elsewhere(server: Server, installed: Callable[..., None]) -> None:
+def test_the_operator_of_some_namespaces_may_nothing_elsewhere(server: Server, installed: Callable[..., str]) -> None:
     """Watching `artists`, it cannot even see `studio`."""
     installed(settings__namespaces="{artists}")
 
@@ -211,7 +225,7 @@ def test_the_operator_of_some_namespaces_may_nothing_elsewhere(server: Server, i
     assert [True, False] == [server.may(OPERATOR, "create", "batch/jobs", where) for where in ("artists", "studio")]
 
 
-def test_who_edits_a_namespace_may_train_there(server: Server, installed: Callable[..., None]) -> None:
+def test_who_edits_a_namespace_may_train_there(server: Server, installed: Callable[..., str]) -> None:
     """Through the roles that Kubernetes aggregates; who views may look."""
     installed()
     for who in ("edit", "view"):
