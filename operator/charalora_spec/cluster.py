@@ -21,11 +21,15 @@ class AddressingStyle(Enum):
 class Storage(Part):
     """How the object storage is reached."""
 
-    endpoint: Endpoint = Field("", description="Address of the S3 service, http(s)://host[:port]; empty: AWS itself.")
+    endpoint: Endpoint = Field(
+        "",
+        description="Address of the S3 service, http(s)://host[:port]; empty: AWS_ENDPOINT_URL of the Secret or the environment, else AWS.",
+    )
     region: str = Field("us-east-1", min_length=1, max_length=63, description="Region that requests are signed for.")
     secret_name: ObjectNameOrEmpty = Field(
         "s3-credentials",
-        description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; empty: the pods' service account.",
+        description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, where needed AWS_SESSION_TOKEN and AWS_ENDPOINT_URL; "
+        "empty: the pods' service account.",
     )
     ca_secret_name: ObjectNameOrEmpty = Field(
         "", description="Secret whose ca.crt signs the endpoint's certificate; empty: the public authorities."
@@ -36,7 +40,7 @@ class Storage(Part):
 
 
 class Resources(Part):
-    """What the training may use in a cluster; `charalora run` takes what the machine has."""
+    """What the training may use in a cluster; `charalora run` takes its machine's GPUs, or without one `gpus` processes."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

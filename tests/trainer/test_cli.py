@@ -208,8 +208,9 @@ def test_a_success_tells_the_operator_where_the_files_are(world: World, tmp_path
 
     left = json.loads(log.read_text())
     assert "Succeeded" == left["reason"]
-    assert {"lora", "embedding", "report"} == {artifact["kind"] for artifact in left["artifacts"]}
-    assert left["manifest"]["uri"].endswith("/manifest.json")
+    kinds = ["embedding", "unet", "textEncoder", "webui", "report", "manifest"]
+    assert kinds == [artifact["kind"] for artifact in left["artifacts"]]
+    assert left["artifacts"][-1]["uri"].endswith("/manifest.json")
 
 
 def test_an_embedding_is_the_one_that_training_starts_from(world: World, tmp_path: Path) -> None:

@@ -168,6 +168,29 @@ def test_a_failed_upload_does_not_undo_a_newer_one(faulty_s3: FaultyS3, tmp_path
     assert b"new" == faulty_s3.get("surtr/log")
 
 
+class Mistaken(LocalStore):
+    """A store with a mistake in its program."""
+
+    tries = 0
+
+    def upload(self, path: Path, key: str) -> None:
+        """What a wrong name or type does."""
+        self.tries += 1
+        raise TypeError(f"{path} cannot be {key}")
+
+
+def test_a_mistake_in_the_program_is_raised_as_it_is_and_not_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Trying again helps against the world, not against ourselves."""
+    store = Mistaken(tmp_path / "store")
+    with Uploads(store) as uploads:
+        uploads.submit(file_of(tmp_path, "a"), "a")
+        with pytest.raises(TypeError, match="cannot be a"):
+            uploads.wait()
+
+    assert 1 == store.tries
+    assert "tried again" not in caplog.text
+
+
 def test_a_passing_outage_costs_nothing(toxic_s3: ToxicS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed during it is sent by `wait`."""
     monkeypatch.setenv("CHARALORA_STORAGE_TIMEOUT", "0.3")

@@ -1,13 +1,14 @@
 """What the command line makes of what is typed, and what it says at the end."""
 
 import errno
+import json
 from pathlib import Path
 
 import click
 import pytest
 import torch
 
-from charalora_spec.outcome import Outcome, TrainingError
+from charalora_spec.outcome import TERMINATION_MESSAGE_BYTES, Outcome, TrainingError, termination_message
 from charalora_trainer.cli.ending import Ending
 from charalora_trainer.cli.resource import file_uri, model_uri, overridden, parsed, resource_name
 from charalora_trainer.cli.train import resource
@@ -164,3 +165,19 @@ def test_a_real_failed_allocation_is_recognised() -> None:
 
     assert known is not None
     assert Outcome.HOST_OUT_OF_MEMORY is known.outcome
+
+
+def test_four_hundred_problems_are_told_in_whole_sentences_as_far_as_there_is_room_and_the_rest_counted() -> None:
+    """What the status shows beside them is not lost for it."""
+    problems = tuple((Outcome.DATASET_INVALID, f'Picture "{number:03}" ü: too small; make it larger.') for number in range(400))
+    dataset = {"images": 400, "width": None, "height": None, "buckets": 3, "tokens": 40, "digest": "d" * 64}
+    ending = Ending(Outcome.DATASET_INVALID, "400 problems.", problems, {"dataset": dataset})
+
+    written = termination_message(ending.outcome, ending.message, ending.details)
+
+    left = json.loads(written)
+    told = left["message"].count("make it larger.")
+    assert len(written.encode()) <= TERMINATION_MESSAGE_BYTES
+    assert told > 30
+    assert left["message"].endswith(f"make it larger. And {400 - told} more; see the log.")
+    assert dataset == left["dataset"]

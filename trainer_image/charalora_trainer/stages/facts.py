@@ -1,8 +1,10 @@
 """What the files of a training tell about it, gathered from the job."""
 
+import hashlib
 from collections import Counter
 from datetime import datetime
-from pathlib import PurePosixPath
+from functools import cache
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from charalora_trainer.basemodel import FILE_ENDINGS
@@ -24,7 +26,9 @@ def training_facts(job: Job, step: int, saved: datetime) -> TrainingFacts:
         rates=effective_rates(training, job.processes)._asdict(),
         batch=training.batch_size,
         total_batch=training.batch_size * job.processes * training.gradient_accumulation,
-        base_model=BaseModelFacts(last_part(spec.base_model.uri), None, spec.base_model.prediction.value, training.clip_skip),
+        base_model=BaseModelFacts(
+            last_part(spec.base_model.uri), checkpoint_digest(job.base_model), spec.base_model.prediction.value, training.clip_skip
+        ),
         dataset=_dataset_facts(job),
         started=datetime.fromisoformat(job.claim.since),
         saved=saved,
@@ -40,6 +44,15 @@ def training_facts(job: Job, step: int, saved: datetime) -> TrainingFacts:
             "gradient_accumulation_steps": str(training.gradient_accumulation),
         },
     )
+
+
+@cache
+def checkpoint_digest(base_model: Path) -> str | None:
+    """SHA-256 of a base model that is one file, by which sites know it; none of a folder. Gigabytes are read once."""
+    if base_model.is_dir():
+        return None
+    with base_model.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _dataset_facts(job: Job) -> DatasetFacts:

@@ -53,18 +53,25 @@ def stage(store: Store, entries: Sequence[Entry], folder: Path, on_progress: OnP
                     Outcome.DATASET_CHANGED, f"{error.uri} was listed and then deleted; start again with what is there."
                 ) from error
 
-        with staged.saved_at_end(), _threads() as pool:
+        with staged.saved_at_end(), _threads(progress) as pool:
             for done in as_completed([pool.submit(fetch, entry) for entry in missing]):
                 done.result()
         progress.finish()
 
 
+class _StoppedError(Exception):
+    """The staging is over, and this download is not needed any more."""
+
+
 @contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Several downloads at once; after a failure those that have not begun never do."""
+def _threads(progress: "_Progress") -> Iterator[ThreadPoolExecutor]:
+    """Several downloads at once; after a failure, or when the run is stopped, those under way end at their next bytes."""
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="stage")
     try:
         yield pool
+    except BaseException:
+        progress.stop()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -141,9 +148,16 @@ class _Progress:
         self._total = sum(entry.size for entry in entries)
         self._done = self._total - sum(entry.size for entry in missing)
         self._lock = threading.Lock()
+        self._stopped = False
         self.add(0)
 
+    def stop(self) -> None:
+        """Let nothing more arrive."""
+        self._stopped = True
+
     def add(self, arrived: int) -> None:
+        if self._stopped:
+            raise _StoppedError
         with self._lock:
             self._done = min(self._total, self._done + arrived)
             if self._on_progress:
