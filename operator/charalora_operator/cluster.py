@@ -87,12 +87,16 @@ class Cluster:
                 await self._delete(RESOURCES.path(key.namespace, key.name), {"preconditions": {"uid": uid}})
 
     async def write_status(self, resource: Resource, status: Status) -> None:
-        """Say what was observed, for this very resource and not for a later one of its name."""
+        """Say what was observed, of this state of this resource: a newer state, or a later resource of its name, is looked at first.
+
+        Raises:
+            ApiError: It was refused; a conflict when the resource has changed since it was read.
+        """
         key = resource.key
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": key.name, "namespace": key.namespace, "uid": resource.uid},
+            "metadata": {"name": key.name, "namespace": key.namespace, "resourceVersion": resource.version},
             "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
         }
         query = {"fieldManager": MANAGER, "force": "true"}

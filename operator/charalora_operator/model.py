@@ -38,6 +38,7 @@ class Resource:
         run: What is asked for; None where it cannot be read, as `problem` says.
         problem: Why `run` is None.
         status: What was written last; empty at the first visit.
+        version: Which of its states this is; a write that names it is refused when there is a newer one.
     """
 
     key: Key
@@ -48,6 +49,7 @@ class Resource:
     run: CharacterLora | None
     problem: str
     status: Status
+    version: str = ""
 
 
 class JobState(Enum):

@@ -79,6 +79,7 @@ def resource_of(body: Body) -> Resource:
         run=run,
         problem=problem,
         status=_status(body),
+        version=metadata["resourceVersion"],
     )
 
 

@@ -1,6 +1,5 @@
 """The one path that everything takes: read the resource, see its world, plan, act, say what is so, tell what is new."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -66,9 +65,7 @@ class Reconciler:
         began = time.monotonic()
         try:
             await self.reconcile(key)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
+        except Exception as error:  # the edge: whatever it is, the others go on
             kind = f"api_{error.code}" if isinstance(error, ApiError) else type(error).__name__
             expected = isinstance(error, ApiError | NotOursError)
             delay = self.queue.failed(key)

@@ -1,12 +1,20 @@
 """What is read from a training's metrics, and when it is told."""
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import aiohttp
 import pytest
+from aiohttp import web
 
-from charalora_operator.model import Sample
-from charalora_operator.progress import is_news, sample_of
+from charalora_operator.mirror import Kind, Mirror
+from charalora_operator.model import Key, Sample
+from charalora_operator.progress import Progress, is_news, sample_of
+from charalora_operator.queue import KeyQueue
+from operator_world import SETTINGS
+from services import free_port
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 PAGE = """\
@@ -68,6 +76,57 @@ def test_what_is_no_number_is_absent() -> None:
 def test_what_is_no_metrics_page_is_refused(page: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         sample_of("surtr-a1", page, NOON, None)
+
+
+def told(answers: dict[str, str | int]) -> tuple[Progress, KeyQueue]:
+    """One round over trainings that answer with a page or a status code, by address."""
+
+    async def read() -> tuple[Progress, KeyQueue]:
+        async def metrics(request: web.Request) -> web.Response:
+            answer = answers[str(request.host).split(":", maxsplit=1)[0]]
+            return web.Response(text=answer) if isinstance(answer, str) else web.Response(status=answer)
+
+        application = web.Application()
+        application.add_routes([web.get("/metrics", metrics)])
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "0.0.0.0", port := free_port()).start()  # noqa: S104 - two addresses of the loopback network
+        queue = KeyQueue()
+        progress = Progress(mirror_of(answers), queue, SETTINGS, port)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+            await progress.round(session)
+        await runner.cleanup()
+        return progress, queue
+
+    return asyncio.run(read())
+
+
+def mirror_of(addresses: Iterable[str]) -> Mirror:
+    """A running training at each address."""
+    mirror = Mirror()
+    for number, address in enumerate(addresses):
+        labels = {"charalora.dev/resource": f"surtr-{number}", "app.kubernetes.io/component": "training"}
+        labels["batch.kubernetes.io/job-name"] = "surtr-a1"
+        metadata = {
+            "name": "surtr-a1",
+            "namespace": "artists",
+            "resourceVersion": "1",
+            "creationTimestamp": NOON.isoformat(),
+            "labels": labels,
+        }
+        owner = [{"uid": f"job-{number}", "controller": True}]
+        mirror.event(Kind.JOBS, {"metadata": metadata | {"uid": f"job-{number}"}}, deleted=False)
+        pod = {"metadata": metadata | {"uid": f"pod-{number}", "ownerReferences": owner}, "status": {"phase": "Running", "podIP": address}}
+        mirror.event(Kind.PODS, pod, deleted=False)
+    return mirror
+
+
+def test_running_trainings_are_read_and_queued() -> None:
+    """One that does not answer, or answers nonsense, keeps nobody from the others."""
+    progress, queue = told({"127.0.0.1": PAGE, "127.0.0.2": 503, "127.0.0.3": "<html>", "127.0.0.4": "#" * 2**21, "127.0.0.5": PAGE})
+    read = [progress.sample(Key("artists", f"surtr-{number}")) for number in range(5)]
+    assert [bool(sample) for sample in read] == [True, False, False, False, True]
+    assert queue.depth == 2
 
 
 NEWS = {
