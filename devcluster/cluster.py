@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -117,12 +117,12 @@ def status() -> dict[str, Any]:
     }
 
 
-def bring_images() -> dict[str, str]:
+def bring_images(names: Sequence[str]) -> dict[str, str]:
     """Build the project's images that are not built yet and bring them to the nodes that lack them; their references."""
     packages.need_root()
     packages.need("buildah", "debootstrap")
     CACHE.mkdir(parents=True, exist_ok=True)
-    made = images.build_all()
+    made = images.build(names)
     if KUBECONFIG.exists():
         with _only_one(), ThreadPoolExecutor() as pool:
             list(pool.map(lambda node: _bring(node, made) if nodes.running(node) else None, NODES.values()))
@@ -249,7 +249,10 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("down", help="end it and remove every trace")
     commands.add_parser("status", help="what runs, and where").add_argument("--json", action="store_true", help="as JSON, with the S3 keys")
     commands.add_parser("kubeconfig", help="print the path of the kubeconfig")
-    commands.add_parser("images", help="build the project's images, bring them to the nodes, print their references as JSON")
+    made = commands.add_parser("images", help="build the project's images, bring them to the nodes, print their references as JSON")
+    made.add_argument(
+        "names", nargs="*", choices=(*images.SOURCES, []), metavar="NAME", help=f"{', '.join(images.SOURCES)}; all when none is named"
+    )
     node = commands.add_parser("node", help="take a node's power away, or give it back")
     node.add_argument("what", choices=("kill", "start"))
     node.add_argument("name", choices=tuple(NODES))
@@ -275,7 +278,7 @@ def _obey(wanted: argparse.Namespace) -> None:
             _need_running()
             print(KUBECONFIG)
         case "images":
-            print(json.dumps(bring_images(), indent=1))
+            print(json.dumps(bring_images(wanted.names or tuple(images.SOURCES)), indent=1))
         case "node":
             (kill_node if wanted.what == "kill" else start_node)(NODES[wanted.name])
         case "control-plane":

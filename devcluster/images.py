@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import oci
@@ -14,7 +15,7 @@ from layout import CACHE, ROOT, ClusterError
 
 _BASE = "localhost/debian:bookworm-slim"
 _BASE_ARCHIVE = CACHE / "debian-bookworm.tar"
-_SOURCES = {
+SOURCES = {
     "operator": ("operator/charalora_spec", "operator/charalora_operator"),
     "preflight": ("operator/charalora_spec", "trainer_image/charalora_trainer"),
     "trainer": ("operator/charalora_spec", "trainer_image/charalora_trainer"),
@@ -23,25 +24,24 @@ _WHEELS = CACHE / "wheels"
 _UNPACK = ROOT / os.environ.get("CHARALORA_WHEELS", "../shared/wheels") / "unpack"
 
 
-def build_all() -> dict[str, tuple[str, str]]:
-    """Reference and digest of each image, built where its content has none yet."""
+def build(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Reference and digest of these images, built where their content has none yet."""
     oci.LAYOUT.mkdir(parents=True, exist_ok=True)
     torch = _torch()
-    return {name: _image(name, torch) for name in _SOURCES}
+    return {name: _image(name, torch) for name in names}
 
 
 def _image(name: str, torch: str) -> tuple[str, str]:
     key = _content(name, torch)
     reference = f"docker.io/charalora/{name}:{key}"
-    try:
-        return reference, oci.named(f"{name}-{key}")
-    except (KeyError, FileNotFoundError):
+    digest = oci.named(f"{name}-{key}")
+    if digest is None:
         began = time.monotonic()
-        _say(f"Building the {name} image ({'minutes the first time' if name == 'trainer' else 'a minute the first time'}).")
+        _say(f"Building the {name} image (minutes the first time).")
         _build(name, reference, torch)
         digest = _export(reference, f"{name}-{key}")
         _say(f"Built {reference}: {oci.size(digest) / 1e6:.0f} MB in {time.monotonic() - began:.0f} s.")
-        return reference, digest
+    return reference, digest
 
 
 def _content(name: str, torch: str) -> str:
@@ -49,7 +49,7 @@ def _content(name: str, torch: str) -> str:
     digest = hashlib.sha256(torch.encode() if name == "trainer" else b"")
     requirements = [f"requirements/{name}.txt", *(["requirements/cuda.txt"] if name == "trainer" and torch == "cuda" else [])]
     files = [ROOT / file for file in ("Dockerfile", "pyproject.toml", *requirements)]
-    for folder in _SOURCES[name]:
+    for folder in SOURCES[name]:
         files += sorted(file for file in (ROOT / folder).rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     for file in files:
         digest.update(f"{file.relative_to(ROOT)}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
@@ -77,9 +77,10 @@ def _build(name: str, reference: str, torch: str) -> None:
 
 
 def _export(reference: str, name: str) -> str:
-    """Put an image into the folder of images; layers that lie there already are not written again."""
-    _buildah("push", "--quiet", "--disable-compression", reference, f"oci:{oci.LAYOUT}:{name}")
-    return oci.named(name)
+    """Take an image over from buildah's store; its layers stay unpacked, which is faster here than to pack and unpack them."""
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix=".draft-image-") as folder:
+        _buildah("push", "--quiet", "--disable-compression", reference, f"dir:{folder}")
+        return oci.adopt(Path(folder), name)
 
 
 def _base() -> None:

@@ -36,6 +36,7 @@ def up() -> None:
     for address in (HOST_ADDRESS, *(node.address for node in NODES.values())):
         _run("ip", "address", "replace", f"{address}/32", "dev", LINK)
     _run("ip", "link", "set", LINK, "up")
+    _run("ip", "route", "replace", SERVICE_NETWORK, "dev", LINK)  # for a machine without a default route
     if not _FORWARD_BEFORE.exists():
         _FORWARD_BEFORE.write_text(_FORWARD.read_text())
     _FORWARD.write_text("1")

@@ -169,7 +169,9 @@ def proxy_settings(plane: ControlPlane) -> dict[str, Any]:
 def start_proxy(plane: ControlPlane, hostname: str) -> None:
     """Start kube-proxy where it does not run."""
     settings = plane.folder / "kube-proxy.json"
-    settings.write_text(json.dumps(proxy_settings(plane), indent=1))
+    content = json.dumps(proxy_settings(plane), indent=1)
+    if not settings.exists() or settings.read_text() != content:  # it ends when the file is written
+        settings.write_text(content)
     command: list[str | Path] = [binary("kube-proxy"), f"--config={settings}", f"--hostname-override={hostname}"]
     daemons.start("control-plane/kube-proxy", command, plane.folder / "logs/kube-proxy.log")
 

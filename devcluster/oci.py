@@ -5,11 +5,10 @@ import io
 import json
 import subprocess
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from layout import CACHE, Node
+from layout import CACHE, ClusterError, Node
 
 LAYOUT = CACHE / "images"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -62,14 +61,14 @@ def bring(node: Node, reference: str, digest: str) -> int:
         "size": _file(digest).stat().st_size,
         "annotations": {"io.containerd.image.name": reference},
     }
-    with tempfile.TemporaryFile(dir=CACHE) as archive:
-        with tarfile.open(fileobj=archive, mode="w") as tar:
+    with subprocess.Popen([*_command(node), "images", "import", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as importing:
+        with tarfile.open(fileobj=importing.stdin, mode="w|") as tar:
             _add(tar, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
             _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
             for blob in lacking:
                 tar.add(_file(blob), f"blobs/{blob.replace(':', '/')}")
-        archive.seek(0)
-        subprocess.run([*_command(node), "images", "import", "-"], stdin=archive, stdout=subprocess.DEVNULL, check=True)
+    if importing.returncode:
+        raise ClusterError(f"{node.name} did not take {reference}; see {node.folder / 'logs/containerd.log'}.")
     return sum(_file(blob).stat().st_size for blob in lacking)
 
 
@@ -83,12 +82,24 @@ def size(digest: str) -> int:
     return sum(int(layer["size"]) for layer in json.loads(_file(digest).read_bytes())["layers"])
 
 
-def named(name: str) -> str:
-    """Digest of the image that was put into the folder under this name."""
-    for entry in json.loads((LAYOUT / "index.json").read_bytes())["manifests"]:
-        if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") == name:
-            return str(entry["digest"])
-    raise KeyError(name)
+def adopt(folder: Path, name: str) -> str:
+    """Take over an image from a folder of its own, with a file for each blob; the digest of its manifest, which `name` finds again."""
+    content = (folder / "manifest.json").read_bytes()
+    manifest = json.loads(content)
+    for part in (manifest["config"], *manifest["layers"]):
+        kept = _file(part["digest"])
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        (folder / part["digest"].removeprefix("sha256:")).rename(kept)
+    digest = str(_blob(content, _MANIFEST)["digest"])
+    (LAYOUT / "names").mkdir(exist_ok=True)
+    (LAYOUT / "names" / name).write_text(digest)
+    return digest
+
+
+def named(name: str) -> str | None:
+    """Digest of the image that was taken over under this name."""
+    file = LAYOUT / "names" / name
+    return file.read_text() if file.exists() else None
 
 
 def _command(node: Node) -> list[str | Path]:

@@ -1,0 +1,91 @@
+"""The cluster of these tests: `cluster`, for the whole session.
+
+It is the one that `CLUSTER=<kubeconfig>` names; else the development cluster of this machine, which is started when it does not run, and
+then ended with the tests.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEVCLUSTER = ROOT / "devcluster/cluster.py"
+_USERS = Path("/run/lock/charalora-devcluster-users")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that answers.
+
+    Attributes:
+        facts: What `cluster.py status --json` says; empty for a cluster that CLUSTER names.
+    """
+
+    kubeconfig: Path
+    facts: dict[str, Any] = field(repr=False)
+
+    def kubectl(self, *arguments: str, content: object = None, check: bool = True) -> str:
+        """What kubectl prints; `content` goes to its input as JSON."""
+        done = subprocess.run(
+            [program("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments],
+            input=None if content is None else json.dumps(content),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def get(self, *arguments: str) -> Any:
+        """An object, or a list of them."""
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+
+def program(name: str) -> str:
+    """Path of a program of the development cluster, built where it is missing."""
+    return subprocess.run(
+        [sys.executable, ROOT / "devcluster/binaries.py", name], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+
+
+def devcluster(*arguments: str) -> str:
+    """What a command of the development cluster prints; its error is the test's."""
+    done = subprocess.run([sys.executable, DEVCLUSTER, *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"cluster.py {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running cluster; one that had to be started ends when the last test process that uses it is done."""
+    if named := os.environ.get("CLUSTER"):
+        yield Cluster(Path(named), {})
+        return
+    made = False
+    with _USERS.open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        if not json.loads(devcluster("status", "--json"))["running"]:
+            made = True
+            devcluster("up")
+        facts = json.loads(devcluster("status", "--json"))
+        with _ending(users, made=made):
+            yield Cluster(Path(facts["kubeconfig"]), facts)
+
+
+@contextmanager
+def _ending(users: Any, *, made: bool) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if made:
+            fcntl.flock(users, fcntl.LOCK_EX)  # waits for the other test processes
+            devcluster("down")
