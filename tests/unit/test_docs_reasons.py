@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from charalora_operator import names
 from charalora_operator.settings import Settings
 from charalora_spec.crd import custom_resource_definition
 from charalora_spec.outcome import Outcome, Retry
+from charalora_spec.spec import CharacterLora
 
 ROOT = Path(__file__).resolve().parents[2]
 REASONS = ROOT / "docs" / "reasons"
@@ -179,3 +181,14 @@ def test_the_columns_that_are_explained_are_those_that_kubectl_prints() -> None:
     explained = re.findall(r"^\| ([A-Z]+) \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
 
     assert explained == [column["name"].upper() for column in RESOURCE["versions"][0]["additionalPrinterColumns"]]
+
+
+def test_the_resource_of_the_user_guide_is_valid_with_each_piece_that_may_be_added() -> None:
+    """A reader types them as they stand there."""
+    whole, *pieces = [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "user-guide.md").read_text(), re.DOTALL)
+    ]
+    described = [CharacterLora.model_validate(whole | {"spec": whole["spec"] | piece}) for piece in pieces]
+
+    assert [run.spec.scheduling.queue_name for run in described] == ["training", None]
+    assert [run.spec.cache.claim_name for run in described] == [None, "models"]
