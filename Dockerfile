@@ -7,7 +7,8 @@ FROM ${BASE} AS python
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends ca-certificates python3 tini \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
- && useradd --uid 65532 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin charalora
+ && groupadd --gid 65532 charalora \
+ && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin charalora
 ENV HOME=/tmp \
     PATH=/opt/charalora/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONUNBUFFERED=1

@@ -61,12 +61,15 @@ def bring(node: Node, reference: str, digest: str) -> int:
         "size": _file(digest).stat().st_size,
         "annotations": {"io.containerd.image.name": reference},
     }
-    with subprocess.Popen([*_command(node), "images", "import", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as importing:
-        with tarfile.open(fileobj=importing.stdin, mode="w|") as tar:
-            _add(tar, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
-            _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
-            for blob in lacking:
-                tar.add(_file(blob), f"blobs/{blob.replace(':', '/')}")
+    command = [*_command(node), "images", "import", "-"]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as importing,
+        tarfile.open(fileobj=importing.stdin, mode="w|") as tar,
+    ):
+        _add(tar, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+        _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
+        for blob in lacking:
+            tar.add(_file(blob), f"blobs/{blob.replace(':', '/')}")
     if importing.returncode:
         raise ClusterError(f"{node.name} did not take {reference}; see {node.folder / 'logs/containerd.log'}.")
     return sum(_file(blob).stat().st_size for blob in lacking)
