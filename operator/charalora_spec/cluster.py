@@ -7,7 +7,19 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from charalora_spec.parts import Part, Rule
-from charalora_spec.values import Endpoint, ObjectName, ObjectNameOrEmpty, Quantity, ResourceName, Switch, Whole
+from charalora_spec.values import (
+    LABEL_KEYS,
+    Endpoint,
+    LabelKeyOrEmpty,
+    LabelValue,
+    ObjectName,
+    ObjectNameOrEmpty,
+    Quantity,
+    QueueName,
+    ResourceName,
+    Switch,
+    Whole,
+)
 
 
 class AddressingStyle(Enum):
@@ -70,9 +82,33 @@ class Cache(Part):
 class Toleration(Part):
     """A Kubernetes toleration."""
 
-    key: str = Field("", max_length=316, description="Taint key; empty with Exists: every key.")
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "operator",
+            ("key", "operator"),
+            "self.key != '' || self.operator == 'Exists'",
+            "must be Exists where there is no key; write the taint's key, or Exists to tolerate every taint",
+            lambda key, operator: bool(key) or operator == "Exists",
+        ),
+        Rule(
+            "value",
+            ("operator", "value"),
+            "self.value == '' || self.operator == 'Equal'",
+            "is compared by operator: Equal alone; leave it out, or write Equal",
+            lambda operator, value: not value or operator == "Equal",
+        ),
+        Rule(
+            "toleration_seconds",
+            ("effect", "toleration_seconds"),
+            "!has(self.tolerationSeconds) || self.effect == 'NoExecute'",
+            "counts with effect: NoExecute alone; leave it out, or write NoExecute",
+            lambda effect, seconds: seconds is None or effect == "NoExecute",
+        ),
+    )
+
+    key: LabelKeyOrEmpty = Field("", description="Taint key; empty with Exists: every key.")
     operator: Literal["Exists", "Equal"] = Field("Equal", description="Exists, or Equal to value.")
-    value: str = Field("", max_length=63, description="Taint value for Equal.")
+    value: LabelValue = Field("", description="Taint value for Equal.")
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field("", description="Taint effect; empty: every effect.")
     toleration_seconds: Whole | None = Field(None, description="Seconds that a NoExecute taint is tolerated; null: for ever.")
 
@@ -80,9 +116,9 @@ class Toleration(Part):
 class Scheduling(Part):
     """Where and when the cluster runs the pods."""
 
-    queue_name: ObjectName | None = Field(None, description="Kueue LocalQueue; null: no queue.")
+    queue_name: QueueName | None = Field(None, description="Kueue LocalQueue; null: no queue.")
     priority_class_name: ObjectName | None = Field(None, description="PriorityClass of the pods; null: the cluster's default.")
-    node_selector: Mapping[str, Annotated[str, Field(max_length=63)]] = Field(
+    node_selector: Annotated[Mapping[str, LabelValue], LABEL_KEYS] = Field(
         {}, max_length=16, description="Labels that a node must have, at most 16."
     )
     tolerations: tuple[Toleration, ...] = Field((), max_length=16, description="Taints that the pods tolerate, at most 16.")

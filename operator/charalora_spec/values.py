@@ -93,6 +93,7 @@ WORD = matching(
 )
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_WORD = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _NAMED = "must be the name of a Kubernetes object: lower-case letters, digits, '-' and '.'"
 LABEL = matching(_LABEL, "must have only lower-case letters, digits and '-', and start and end with a letter or digit")
 ObjectName = Annotated[str, Field(max_length=253), matching(_SUBDOMAIN, _NAMED)]
@@ -104,8 +105,24 @@ Quantity = Annotated[
 ]
 ResourceName = Annotated[
     str,
-    Field(max_length=253),
-    matching(rf"{_SUBDOMAIN}/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", "must be the name of an extended resource, such as nvidia.com/gpu"),
+    Field(max_length=246),  # a quota writes `requests.` in front of it, which shall fit as well
+    without("^requests[.]", "must not start with 'requests.', which quotas use; write the name that the nodes show"),
+    matching(rf"{_SUBDOMAIN}/{_WORD}", "must be the name of an extended resource, such as nvidia.com/gpu"),
+]
+QueueName = Annotated[str, Field(max_length=63), matching(_SUBDOMAIN, _NAMED)]
+"""A Job carries it in a label, which is shorter than a name may be."""
+_KEY = rf"({_SUBDOMAIN}/)?{_WORD}"
+_KEYED = "must be letters, digits, '-', '_' and '.', at most 63, with a DNS name and '/' in front or not, such as nvidia.com/gpu"
+LabelKeyOrEmpty = Annotated[str, Field(max_length=253), matching(f"({_KEY})?", f"{_KEYED}; or empty")]
+LABEL_KEYS = Check(
+    f"self.all(key, key.size() <= 253 && key.matches(r'^{_KEY}$'))",
+    f"has a key that is no label's; a key {_KEYED}",
+    lambda labels: all(len(key) <= 253 and re.fullmatch(_KEY, key) for key in labels),
+)
+LabelValue = Annotated[
+    str,
+    Field(max_length=63),
+    matching(f"({_WORD})?", "must have only letters, digits, '-', '_' and '.', and start and end with a letter or digit; or be empty"),
 ]
 
 FileExtension = Annotated[

@@ -51,6 +51,24 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "an amount of memory in words": ({"resources.memory": "lots"}, "spec.resources.memory", "quantity"),
     "a GPU without a vendor": ({"resources.gpuResource": "gpu"}, "spec.resources.gpuResource", "extended resource"),
     "a queue with a slash": ({"scheduling.queueName": "team/queue"}, "spec.scheduling.queueName", "Kubernetes object"),
+    "a queue that is too long for a label": ({"scheduling.queueName": "a" * 64}, "spec.scheduling.queueName", "at most 63"),
+    "a GPU by the name of its quota": ({"resources.gpuResource": "requests.nvidia.com/gpu"}, "spec.resources.gpuResource", "requests."),
+    "a GPU whose name is too long": ({"resources.gpuResource": f"a/{'b' * 64}"}, "spec.resources.gpuResource", "extended resource"),
+    "a node's label with a space": ({"scheduling.nodeSelector": {"a b": "c"}}, "spec.scheduling.nodeSelector", "no label's"),
+    "a node's label of 64 letters": ({"scheduling.nodeSelector": {"a" * 64: "c"}}, "spec.scheduling.nodeSelector", "no label's"),
+    "a node's label with a space in its value": (
+        {"scheduling.nodeSelector": {"a": "c d"}}, "spec.scheduling.nodeSelector.a", "letters, digits",
+    ),
+    "every taint, with a value": (
+        {"scheduling.tolerations": [{"operator": "Exists", "value": "a"}]}, "spec.scheduling.tolerations.0.value", "Equal alone",
+    ),
+    "a taint without a key": ({"scheduling.tolerations": [{"value": "a"}]}, "spec.scheduling.tolerations.0.operator", "must be Exists"),
+    "a taint's key with a space": ({"scheduling.tolerations": [{"key": "a b"}]}, "spec.scheduling.tolerations.0.key", "nvidia.com/gpu"),
+    "seconds for a taint that evicts nobody": (
+        {"scheduling.tolerations": [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 1}]},
+        "spec.scheduling.tolerations.0.tolerationSeconds",
+        "NoExecute alone",
+    ),
     "17 prompts": ({"preview.prompts": ["a"] * 17}, "spec.preview.prompts", "at most 16"),
     "an empty prompt": ({"preview.prompts": [""]}, "spec.preview.prompts.0", "at least 1"),
 }  # fmt: skip
@@ -75,6 +93,10 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "a word with a hyphen": {"character.name": "Surtr-2"},
     "a slice of a GPU": {"resources.gpuResource": "nvidia.com/mig-1g.5gb"},
     "half a core": {"resources.cpu": "500m"},
+    "every taint": {"scheduling.tolerations": [{"operator": "Exists"}]},
+    "a taint of a vendor": {"scheduling.tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]},
+    "a taint for a while": {"scheduling.tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 60}]},
+    "a node's label of a vendor": {"scheduling.nodeSelector": {"nvidia.com/gpu.product": "A100-SXM4-80GB", "disk": ""}},
 }
 
 
