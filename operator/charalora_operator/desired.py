@@ -68,13 +68,13 @@ def headless_service(resource: Resource, run: CharacterLora, attempt: int) -> Ma
     """Gives the first pod of several a name that the others find it by, before any of them is ready."""
     if run.spec.resources.nodes == 1:
         return None
-    name = names.training_job(run.metadata.name, attempt)
     spec = {
         "clusterIP": "None",
         "publishNotReadyAddresses": True,
-        "selector": {"batch.kubernetes.io/job-name": name},
+        "selector": {"batch.kubernetes.io/job-name": names.training_job(run.metadata.name, attempt)},
         "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
     }
+    name = names.headless_service(run.metadata.name, attempt)
     return _owned(resource, "v1", "Service", name, _training_labels(run, attempt)) | {"spec": spec}
 
 
@@ -107,7 +107,7 @@ def training_job(
     if settings.runtime_class_name:
         pod["runtimeClassName"] = settings.runtime_class_name
     if wanted.nodes > 1:
-        pod |= {"subdomain": name, "affinity": {"podAntiAffinity": _one_a_machine(name)}}
+        pod |= {"subdomain": names.headless_service(run.metadata.name, attempt), "affinity": {"podAntiAffinity": _one_a_machine(name)}}
     spec = {
         "completionMode": "Indexed",
         "completions": wanted.nodes,
@@ -130,8 +130,8 @@ def _training_arguments(resource: Resource, run: CharacterLora, attempt: int, da
     arguments = ["run", _mounted(_RUN_FILE), "--processes", str(max(1, wanted.gpus)), "--work", "/work", "--expect-dataset", dataset]
     if wanted.nodes == 1:
         return arguments
-    job = names.training_job(run.metadata.name, attempt)
-    first = f"{job}-0.{job}.{resource.key.namespace}.svc:{RENDEZVOUS_PORT}"
+    job, service = names.training_job(run.metadata.name, attempt), names.headless_service(run.metadata.name, attempt)
+    first = f"{job}-0.{service}.{resource.key.namespace}.svc:{RENDEZVOUS_PORT}"
     arguments += ["--nodes", str(wanted.nodes), "--node-rank", "$(JOB_COMPLETION_INDEX)", "--rendezvous", first]
     return [*arguments, "--run-id", f"{resource.uid}-{attempt}"]  # a late pod of an old attempt finds nobody
 

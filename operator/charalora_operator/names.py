@@ -40,8 +40,13 @@ def preflight_job(resource: str, digest: str) -> str:
 
 
 def training_job(resource: str, attempt: int) -> str:
-    """The Job of one attempt, and the headless Service of its pods."""
+    """The Job of one attempt."""
     return _fitted(resource, f"-a{attempt}")
+
+
+def headless_service(resource: str, attempt: int) -> str:
+    """The headless Service of an attempt's pods: the Job's name, unless that begins with a digit, which a Service may not."""
+    return training_job(resource if resource[0].isalpha() else f"n-{resource}", attempt)
 
 
 def event(resource: str, *parts: str) -> str:
