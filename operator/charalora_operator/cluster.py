@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from charalora_operator.api import APPLY, MERGE, Api, ApiError, Json
 from charalora_operator.model import Create, DeleteJob, DeleteResource, EndJob, Key, Manifest, Resource, Workload
@@ -68,8 +67,8 @@ class Cluster:
         answers = await asyncio.gather(*(self._list(collection, namespace) for namespace in namespaces or [""]))
         return tuple(item for items, _ in answers for item in items), min(version for _, version in answers)
 
-    async def perform(self, key: Key, action: Create | EndJob | DeleteJob | DeleteResource) -> None:
-        """Do what was planned for a resource. Doing it twice changes nothing.
+    async def perform(self, key: Key, action: Create | EndJob | DeleteJob | DeleteResource) -> Json | None:
+        """Do what was planned for a resource; the object as it stands then, None where it is gone. Doing it twice changes nothing.
 
         Raises:
             ApiError: It was refused.
@@ -77,17 +76,22 @@ class Cluster:
         """
         match action:
             case Create(manifest):
-                await self._create(key.namespace, manifest)
+                return await self._create(key.namespace, manifest)
             case EndJob(job, outcome):
                 body = {"metadata": {"annotations": {ENDED: outcome.reason}}, "spec": {"activeDeadlineSeconds": 1}}
-                await self._api.request("PATCH", JOBS.path(key.namespace, job), body, content_type=MERGE, query={"fieldManager": MANAGER})
+                query = {"fieldManager": MANAGER}
+                return await self._api.request("PATCH", JOBS.path(key.namespace, job), body, content_type=MERGE, query=query)
             case DeleteJob(job):
                 await self._delete(JOBS.path(key.namespace, job), {"propagationPolicy": "Background"})
             case DeleteResource(uid):
                 await self._delete(RESOURCES.path(key.namespace, key.name), {"preconditions": {"uid": uid}})
+        return None
 
-    async def write_status(self, resource: Resource, status: Status) -> None:
+    async def write_status(self, resource: Resource, status: Status) -> Json:
         """Say what was observed, of this state of this resource: a newer state, or a later resource of its name, is looked at first.
+
+        Returns:
+            The resource as it stands then.
 
         Raises:
             ApiError: It was refused; a conflict when the resource has changed since it was read.
@@ -100,7 +104,7 @@ class Cluster:
             "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
         }
         query = {"fieldManager": MANAGER, "force": "true"}
-        await self._api.request("PATCH", f"{RESOURCES.path(key.namespace, key.name)}/status", body, content_type=APPLY, query=query)
+        return await self._api.request("PATCH", f"{RESOURCES.path(key.namespace, key.name)}/status", body, content_type=APPLY, query=query)
 
     async def write_event(self, event: Json) -> None:
         """Tell a fact once: one of that name is that fact."""
@@ -164,19 +168,20 @@ class Cluster:
             if not proceed:
                 return items, int(page["metadata"]["resourceVersion"])
 
-    async def _create(self, namespace: str, manifest: Manifest) -> None:
+    async def _create(self, namespace: str, manifest: Manifest) -> Json:
         collection, name = _CREATED[manifest["kind"]], manifest["metadata"]["name"]
         try:
-            await self._api.request("POST", collection.path(namespace), manifest, query={"fieldManager": MANAGER})
+            return await self._api.request("POST", collection.path(namespace), manifest, query={"fieldManager": MANAGER})
         except ApiError as error:
             if error.code != _CONFLICT or error.reason != "AlreadyExists":
                 raise
-            standing: dict[str, Any] = await self._api.request("GET", collection.path(namespace, name))
+            standing = await self._api.request("GET", collection.path(namespace, name))
             if controller_of(standing) != controller_of(manifest):
                 kind = manifest["kind"]
                 raise NotOursError(
                     f"{kind} {namespace}/{name} exists and belongs to something else; delete it, or give the resource another name."
                 ) from error
+            return standing
 
     async def _delete(self, path: str, options: Json) -> None:
         """Delete what may be gone already."""

@@ -71,7 +71,14 @@ class _Shelf:
             self._watched.pop(place.uid, None)
             return self._drop(place.uid)
         self._watched[place.uid] = place.version
-        if place.uid in self._deleted or place.version <= (known.place.version if known else self._listed):
+        if known is None and place.version <= self._listed:
+            return False
+        return self.learn(entry)
+
+    def learn(self, entry: _Entry) -> bool:
+        """Take the answer to a write in, or an event; whether it is newer than what is known."""
+        place, known = entry.place, self._entries.get(entry.place.uid)
+        if place.uid in self._deleted or (known is not None and place.version <= known.place.version):
             return False
         self._put(entry)
         return True
@@ -85,11 +92,7 @@ class _Shelf:
         changed = {self._entries[uid].place.key for uid in gone}
         for uid in gone:
             self._drop(uid)
-        for uid, entry in entries.items():
-            known = self._entries.get(uid)
-            if uid not in self._deleted and (known is None or known.place.version < entry.place.version):
-                self._put(entry)
-                changed.add(entry.place.key)
+        changed |= {entry.place.key for entry in entries.values() if self.learn(entry)}
         self._watched = {uid: told for uid, told in self._watched.items() if uid in self._entries}
         self._deleted.clear()
         self._listed = version
@@ -142,6 +145,12 @@ class Mirror:
         if place is None or not self._shelves[kind].event(_Entry(place, kind.facts(body)), deleted=deleted):
             return None
         return place.key
+
+    def learn(self, kind: Kind, body: Body) -> None:
+        """Take the API server's answer to a write of ours in: the next visit must not miss it because its event is still on its way."""
+        place = kind.place(body)
+        if place is not None:
+            self._shelves[kind].learn(_Entry(place, kind.facts(body)))
 
     def replace(self, kind: Kind, listing: Listing) -> set[Key]:
         """Take a complete listing in; the keys that it told something new about."""

@@ -171,9 +171,9 @@ def _job_state(body: Body) -> tuple[JobState, datetime | None, Body]:
     """The state, since when it is the last one, and the condition that says so."""
     if failed := _condition(body, "Failed", "True"):
         return JobState.FAILED, _moment(failed.get("lastTransitionTime")), failed
-    if complete := _condition(body, "Complete", "True"):
+    if complete := _condition(body, "Complete", "True") or _condition(body, "SuccessCriteriaMet", "True"):
         return JobState.SUCCEEDED, _moment(body["status"].get("completionTime") or complete.get("lastTransitionTime")), complete
-    if ending := _condition(body, "FailureTarget", "True") or _condition(body, "SuccessCriteriaMet", "True"):
+    if ending := _condition(body, "FailureTarget", "True"):
         return JobState.ENDING, None, ending
     suspended = _condition(body, "Suspended", "True")
     if body.get("spec", {}).get("suspend"):

@@ -106,7 +106,7 @@ def sample_of(job: str, text: str, now: datetime, before: Sample | None) -> Samp
     figures = {sample.name: sample.value for sample in samples if not sample.labels and math.isfinite(sample.value)}
     stages = [sample.labels.get("stage", "") for sample in samples if sample.name == _STAGE and sample.value == 1]
     new = Sample(job, now, now, figures, _foremost(stages))
-    if before is not None and before.job == job and before.figures.get(_STEP) == figures.get(_STEP):
+    if before is not None and before.job == job and (before.figures.get(_STEP), before.stage) == (figures.get(_STEP), new.stage):
         return replace(new, moved=before.moved)
     return new
 

@@ -11,7 +11,7 @@ from charalora_operator.cluster import Cluster, NotOursError
 from charalora_operator.events import news_of
 from charalora_operator.log import about
 from charalora_operator.metrics import Metrics
-from charalora_operator.mirror import Mirror
+from charalora_operator.mirror import Kind, Mirror
 from charalora_operator.model import Action, Create, JobState, Key, Observed, Resource
 from charalora_operator.names import COMPONENT, TRAINING
 from charalora_operator.plan import plan_of
@@ -54,7 +54,7 @@ class Reconciler:
         for action in plan.actions:
             await self._perform(resource, observed, action, plan.status, now)
         if plan.status != resource.status:
-            await self.cluster.write_status(resource, plan.status)
+            self.mirror.learn(Kind.RESOURCES, await self.cluster.write_status(resource, plan.status))
             self.metrics.told(resource, plan.status, now)
             await self._tell(resource, plan.status, now)
         if plan.requeue_after is not None:
@@ -94,7 +94,9 @@ class Reconciler:
         return replace(observed, workload=workload, refused={job: why for job, why in refused.items() if why})
 
     async def _perform(self, resource: Resource, observed: Observed, action: Action, status: Status, now: datetime) -> None:
-        await self.cluster.perform(resource.key, action)
+        standing = await self.cluster.perform(resource.key, action)
+        if standing is not None and standing["kind"] == "Job":
+            self.mirror.learn(Kind.JOBS, standing)
         what, which = type(action).__name__, getattr(action, "job", "")
         if isinstance(action, Create):
             what, which = f"Create {action.manifest['kind']}", action.manifest["metadata"]["name"]

@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -284,11 +284,12 @@ def test_what_stands_already_is_left_as_it_is(plane: Plane) -> None:
 
 
 def test_what_is_somebody_elses_is_not_taken_for_ours(plane: Plane) -> None:
-    """Neither a stranger's object nor one of an earlier resource of that name."""
+    """Neither a stranger's object nor one of another resource of ours."""
     resource = plane.resource(plane.namespace())
-    performed(plane, replace(resource, uid="b5e1"), Create(config_map(replace(resource, uid="b5e1"), "earlier")))
+    other = plane.resource(resource.key.namespace, "other")
+    performed(plane, other, Create(config_map(other, "others")))
     plane.as_admin("POST", f"/api/v1/namespaces/{resource.key.namespace}/configmaps", {"metadata": {"name": "strange"}})
-    for name in ("earlier", "strange"):
+    for name in ("others", "strange"):
         with pytest.raises(
             NotOursError, match=f"ConfigMap {resource.key.namespace}/{name} exists and belongs to something else; delete it"
         ):

@@ -101,6 +101,32 @@ def test_a_listing_tells_what_the_watch_did_not(mirror: Mirror) -> None:
     assert mirror.replace(Kind.JOBS, Listing((job(7),), 11)) == set()
 
 
+def test_our_own_write_is_known_before_its_event_comes(mirror: Mirror) -> None:
+    """Else the next visit would begin the same attempt again, or even the next one; and the event is no news then."""
+    mirror.replace(Kind.JOBS, Listing((), 10))
+    mirror.learn(Kind.JOBS, job(11))
+    assert jobs(mirror) == {"surtr-a1"}
+    assert mirror.event(Kind.JOBS, job(11), deleted=False) is None
+    assert mirror.event(Kind.JOBS, job(12), deleted=False) == SURTR
+
+
+def test_the_answer_to_a_write_may_be_older_than_an_event(mirror: Mirror) -> None:
+    mirror.event(Kind.JOBS, job(12, startTime="2026-06-01T12:00:05Z"), deleted=False)
+    mirror.learn(Kind.JOBS, job(11))
+    assert mirror.observed(SURTR, "uid-1").jobs["surtr-a1"].started is not None
+    mirror.event(Kind.JOBS, job(13), deleted=True)
+    mirror.learn(Kind.JOBS, job(11))
+    assert jobs(mirror) == set()
+
+
+def test_what_we_wrote_is_not_what_the_watch_told(mirror: Mirror, clock: Clock) -> None:
+    """A silent watch is not proven alive by our own answers."""
+    mirror.learn(Kind.JOBS, job(11))
+    clock.now = 100
+    mirror.replace(Kind.JOBS, Listing((job(11),), 12))
+    assert mirror.ages()["jobs"] == 100
+
+
 def test_a_namesake_does_not_inherit(mirror: Mirror) -> None:
     """A resource that was deleted and made again has none of the first one's Jobs and Pods."""
     mirror.event(Kind.JOBS, job(5), deleted=False)

@@ -112,7 +112,7 @@ STATES: dict[str, tuple[dict[str, Any], JobState]] = {
     "made suspended, not yet noticed": ({"metadata": metadata("surtr-a2"), "spec": {"suspend": True}}, JobState.SUSPENDED),
     "suspended": (job(condition("Suspended", reason="JobSuspended"), suspend=True), JobState.SUSPENDED),
     "failing, pods still there": (job(condition("FailureTarget", reason="PodFailurePolicy"), startTime=at(1)), JobState.ENDING),
-    "succeeding, pods still there": (job(condition("SuccessCriteriaMet", reason="CompletionsReached")), JobState.ENDING),
+    "succeeded, pods of other nodes still there": (job(condition("SuccessCriteriaMet", reason="SuccessPolicy")), JobState.SUCCEEDED),
     "failed": (job(condition("FailureTarget"), condition("Failed", reason="DeadlineExceeded")), JobState.FAILED),
     "complete": (job(condition("SuccessCriteriaMet"), condition("Complete"), completionTime=at(40)), JobState.SUCCEEDED),
 }
