@@ -166,7 +166,7 @@ def _wait_ready(node: Node, since: datetime) -> None:
 
 def _wait_addons() -> None:
     for workload in ("daemonset/coredns", "deployment/s3", "deployment/prometheus"):
-        _kubectl("-n", NAMESPACE, "rollout", "status", workload, "--timeout=90s")
+        _kubectl("-n", NAMESPACE, "rollout", "status", workload, "--timeout=180s")
 
 
 def _describe(node: Node, status: dict[str, Any]) -> dict[str, Any]:

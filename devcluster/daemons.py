@@ -91,7 +91,7 @@ def remove_groups(name: str = "") -> None:
             Path(folder).rmdir()
 
 
-def wait_for(what: str, ready: Callable[[], bool], seconds: float = 60, hint: str = "") -> None:
+def wait_for(what: str, ready: Callable[[], bool], seconds: float = 120, hint: str = "") -> None:
     """Wait until something is so.
 
     Raises:
@@ -100,7 +100,7 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 60, hint: st
     until = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > until:
-            raise ClusterError(f"{what} within {seconds:.0f} s did not come true. {hint}".strip())
+            raise ClusterError(f"{what} did not come within {seconds:.0f} s. {hint}".strip())
         time.sleep(0.1)
 
 
