@@ -113,7 +113,9 @@ class World:
         self.pods[pod.name] = replace(pod, phase=phase, ending=ending)
 
     def end_job(self, job: str, state: JobState = JobState.FAILED, why: tuple[str, str] = ("BackoffLimitExceeded", "")) -> None:
-        """Let the Job controller notice the end."""
+        """Let the Job controller notice the end: of the whole Job, so no pod of it runs any more, unless it is still ending."""
+        for pod in [pod for pod in self.pods.values() if pod.job == job and pod.phase == "Running" and state is not JobState.ENDING]:
+            self.pods[pod.name] = replace(pod, phase="Failed")
         self.jobs[job] = replace(self.jobs[job], state=state, why=("", "") if state is JobState.SUCCEEDED else why, ended=self.now)
 
     def wait(self, seconds: float) -> None:

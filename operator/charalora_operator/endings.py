@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from charalora_operator import names
 from charalora_operator.model import Ending, JobFacts, JobState, PodFacts
 from charalora_spec.outcome import Outcome, Retry
 
 LOST_AFTER = timedelta(seconds=30)
 """A pod that is still there so long after its grace period is on a node that nobody hears of."""
 
+_LESS = "raise resources.memory, or lower training.batchSize"
+_LESS_OF_CHECK = "use smaller pictures, or ask the administrator to raise preflight.memory in the operator's settings"
+_CHECK_TOO_LONG = "The check did not end within an hour, so it was given up; annotate the resource with charalora.dev/retry to check again."
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 _OUTCOMES = {outcome.reason: outcome for outcome in Outcome}
 
@@ -35,11 +39,11 @@ class End:
 
 
 def end_of(job: JobFacts, pods: Sequence[PodFacts], now: datetime) -> End | None:
-    """How a Job ended; None while it goes on, or while pods of it may still run."""
-    if job.state is JobState.SUCCEEDED:
+    """How a Job ended; None while it goes on, while pods of it may still run, or while the news of their end is still on its way."""
+    if job.state is JobState.SUCCEEDED and all(_is_gone(pod, now) for pod in pods if pod.index == 0):
         told = _told(_first(pods))
         return End(Outcome.SUCCEEDED, told.get("message", Outcome.SUCCEEDED.meaning), job.ended or now, told)
-    if job.state is JobState.FAILED or (job.state is JobState.ENDING and all(_is_gone(pod, now) for pod in pods)):
+    if job.state in {JobState.FAILED, JobState.ENDING} and all(_is_gone(pod, now) for pod in pods):
         return _failure(job, pods, job.ended or max((_gone_at(pod) for pod in pods), default=job.created))
     return None
 
@@ -55,14 +59,14 @@ def _failure(job: JobFacts, pods: Sequence[PodFacts], at: datetime) -> End:
         outcome = _OUTCOMES[job.ended_because]
         return End(outcome, outcome.meaning, at, details)
     if job.why[0] == "DeadlineExceeded":
-        return End(Outcome.DEADLINE_EXCEEDED, Outcome.DEADLINE_EXCEEDED.meaning, at, details)
+        return End(Outcome.DEADLINE_EXCEEDED, _CHECK_TOO_LONG if _is_check(job) else Outcome.DEADLINE_EXCEEDED.meaning, at, details)
     if final:
-        return _pod_end(*final[0], at)
+        return _pod_end(job, *final[0], at)
     if disrupted:
         reason, message = disrupted[0].disruption
         return End(Outcome.PREEMPTED, f"The cluster took pod {disrupted[0].name} away ({reason}): {message}", at, details)
     if others:
-        return _pod_end(*others[0], at)
+        return _pod_end(job, *others[0], at)
     return _job_end(job, at)
 
 
@@ -74,13 +78,11 @@ def outcome_of(ending: Ending) -> Outcome:
     return told if told is not None and told.exit_code == ending.exit_code else Outcome.of_exit_code(ending.exit_code)
 
 
-def _pod_end(pod: PodFacts, outcome: Outcome, at: datetime) -> End:
+def _pod_end(job: JobFacts, pod: PodFacts, outcome: Outcome, at: datetime) -> End:
     ending = pod.ending
     told = _parsed(ending.message) if ending else {}
     if outcome is Outcome.HOST_OUT_OF_MEMORY and "message" not in told:
-        message = (
-            f"The kernel killed pod {pod.name}, which took more memory than its limit; raise resources.memory, or lower training.batchSize."
-        )
+        message = f"The kernel killed pod {pod.name}, which took more memory than its limit; {_LESS_OF_CHECK if _is_check(job) else _LESS}."
     else:
         message = told.get("message") or _last_words(pod, ending)
     return End(outcome, message, at, told)
@@ -106,6 +108,10 @@ def _job_end(job: JobFacts, at: datetime) -> End:
     else:
         outcome = Outcome.INTERNAL_ERROR
     return End(outcome, f"Job {job.name} failed and its pods are gone; the cluster says: {reason}: {message}", at)
+
+
+def _is_check(job: JobFacts) -> bool:
+    return job.component == names.PREFLIGHT
 
 
 def _is_gone(pod: PodFacts, now: datetime) -> bool:

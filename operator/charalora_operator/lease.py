@@ -87,7 +87,8 @@ class Election:
 
     async def _renew(self) -> bool:
         try:
-            async with asyncio.timeout(self._seconds_left()):
+            # A connection that hangs is given up while there is time for another one.
+            async with asyncio.timeout(min(self._seconds_left(), self._settings.renew_seconds)):
                 ours = await self._turn()
         except TimeoutError:
             ours = False

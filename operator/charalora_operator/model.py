@@ -176,7 +176,7 @@ class Sample:
     Attributes:
         job: The attempt's Job.
         at: When they were read.
-        moved: When the step last changed; the first reading counts as a change.
+        moved: When the step or the stage last changed; the first reading counts as a change.
         figures: Values by metric name without labels, such as charalora_step.
         stage: The stage that runs, empty when unknown.
     """

@@ -23,7 +23,6 @@ OURS = f"{MANAGED_BY}={MANAGER}"
 """Label selector of every Job and Pod that we watch."""
 
 QUEUE = "kueue.x-k8s.io/queue-name"
-QUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
 
 _LONGEST = 52  # a Job's pods add an index and five characters to it, and a host name has 63
 _DIGEST = 8

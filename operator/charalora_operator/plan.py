@@ -89,11 +89,11 @@ def _step(resource: Resource, observed: Observed, settings: Settings, now: datet
 
 def _after_attempts(scene: _Scene) -> _Step:
     """Nothing trains: is the last end final, and if not, may the next attempt begin?"""
-    run, ends = scene.run, [attempt.end for attempt in scene.attempts if attempt.end is not None]
+    run, given = scene.run, names.short(desired.run_digest(scene.run))
+    ends = [attempt.end for attempt in scene.attempts if attempt.end is not None and attempt.job.run == given]
     if ends:
         last, judged = ends[-1], verdict(ends, run.spec.run)
-        same_run = scene.attempts[-1].job.run == names.short(desired.run_digest(run))
-        if not judged.again and same_run:
+        if not judged.again:
             return _Step(Picture(scene.attempts, ended=End(last.outcome, judged.message, last.at, last.details)))
         if judged.again and judged.at > scene.now:
             return _Step(Picture(scene.attempts, waiting=(last.outcome, judged.message)), again_at=judged.at)

@@ -51,8 +51,8 @@ def test_a_resource_that_has_given_up_goes_on_when_its_retries_are_raised() -> N
     assert "surtr-a2" in world.jobs
 
 
-def test_another_try_is_one_attempt_when_the_retries_are_used_up() -> None:
-    """If `run.retries` is used up, this gives one attempt."""
+def test_another_try_has_all_of_its_retries_again() -> None:
+    """It has all of `run.retries` again: none here, so one attempt."""
     world = given_up()
 
     ask_again(world, "monday")
