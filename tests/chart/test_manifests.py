@@ -278,6 +278,14 @@ def test_other_settings_start_the_operators_again(render: Render) -> None:
     assert checksums[0] == checksums[2] != checksums[1]
 
 
+def test_operators_are_on_different_machines_where_that_is_possible(render: Render) -> None:
+    """Those of one rollout; the pods that it replaces do not count."""
+    spread = deployment(render({}))["spec"]["template"]["spec"]["topologySpreadConstraints"]
+
+    assert ["kubernetes.io/hostname", "topology.kubernetes.io/zone"] == [each["topologyKey"] for each in spread]
+    assert [(["pod-template-hash"], {"matchLabels": SELECTOR})] * 2 == [(each["matchLabelKeys"], each["labelSelector"]) for each in spread]
+
+
 def test_a_drain_leaves_an_operator(render: Render) -> None:
     """The disruption budget and the Service mean the operators."""
     (budget,) = of_kind(render({}), "PodDisruptionBudget")

@@ -18,6 +18,7 @@ topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: {{ . }}
     whenUnsatisfiable: ScheduleAnyway
+    matchLabelKeys: [pod-template-hash] # each rollout is spread anew
     labelSelector: {matchLabels: {{ include "charalora.selector" $ | fromYaml | toJson }}}
   {{- end }}
 {{- end }}
