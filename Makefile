@@ -23,7 +23,7 @@ test: check ## Run every test, after `make check`; a GPU is not needed.
 check: venv ## Check format, lint, types, import contracts and generated files; seconds.
 	@$(VENV) -m ruff format --check --quiet .
 	@$(VENV) -m ruff check --quiet .
-	@$(VENV) -m mypy operator trainer_image tests devtools examples benchmarks
+	@$(VENV) -m mypy operator trainer_image tests devtools devcluster examples benchmarks
 	@$(VENV) -c 'from importlinter.cli import lint_imports_command as lint; lint(["--no-logo"])'
 	@$(VENV) devtools/generate.py --check
 

@@ -93,6 +93,7 @@ def status() -> dict[str, Any]:
     """What runs, where it answers and with which keys."""
     if not KUBECONFIG.exists():
         return {"running": False}
+    packages.need_root()
     listed = {}
     if PLANE.ready():
         found = json.loads(_kubectl("get", "nodes", "-o", "json"))["items"]

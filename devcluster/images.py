@@ -1,5 +1,6 @@
 """The project's images, built by buildah from its Dockerfile when their content changed."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -27,8 +28,10 @@ _UNPACK = ROOT / os.environ.get("CHARALORA_WHEELS", "../shared/wheels") / "unpac
 def build(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Reference and digest of these images, built where their content has none yet."""
     oci.LAYOUT.mkdir(parents=True, exist_ok=True)
-    torch = _torch()
-    return {name: _image(name, torch) for name in names}
+    with (oci.LAYOUT / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who asks while another builds, finds it built
+        torch = _torch()
+        return {name: _image(name, torch) for name in names}
 
 
 def _image(name: str, torch: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import platform
 import subprocess
 import tarfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from layout import CACHE, ClusterError, Node
 
 LAYOUT = CACHE / "images"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -39,7 +41,7 @@ def program_image(program: Path) -> str:
             tar.addfile(entry)
     layer = _blob(content.getvalue(), "application/vnd.oci.image.layer.v1.tar")
     config = {
-        "architecture": "amd64",
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {"Entrypoint": [f"/bin/{program.name}"], "Env": ["PATH=/bin"], "User": "65532:65532"},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},

@@ -70,6 +70,9 @@ def cluster() -> Iterator[Cluster]:
     if named := os.environ.get("CLUSTER"):
         yield Cluster(Path(named), {})
         return
+    assert os.geteuid() == 0, (
+        "The development cluster starts containers: run these tests as root, or name a cluster with CLUSTER=<kubeconfig>."
+    )
     made = False
     with _USERS.open("w") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
