@@ -145,7 +145,7 @@ class Api:
             answer = await self._client.request(verb, path, json=body, headers=headers, params=dict(query or {}))
         except httpx2.TransportError as error:
             self._count(verb, "none")
-            told = ApiError(0, type(error).__name__, f"{verb} {path}: no answer ({error or type(error).__name__}).")
+            told = ApiError(0, type(error).__name__, f"{verb} {path}: no answer ({str(error) or type(error).__name__}).")
             raise _RetryableError(told, 0.0) from error
         self._count(verb, str(answer.status_code))
         if answer.is_success:
