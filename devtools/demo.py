@@ -164,6 +164,7 @@ def download(target: Target) -> list[Path]:
 def recognised(folder: Path) -> Iterator[tuple[int, float]]:
     """For each saved step, the mean share of her attributes that its pictures show, by a judge that knows drawings and no training."""
     sys.path.insert(0, str(ROOT / "examples"))
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it advises programmers of optional packages
     from toyworld.characters import CHARACTERS
     from toyworld.judge import Judge
 

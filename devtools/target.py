@@ -4,10 +4,12 @@ With CLUSTER=<kubeconfig> the images are OPERATOR_IMAGE, PREFLIGHT_IMAGE and TRA
 what AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say, here and in pods alike. KUBECONFIG alone never chooses a cluster.
 """
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEVCLUSTER = ROOT / "devcluster"
 CHART = ROOT / "charts" / "charalora"
 OPERATOR_NAMESPACE = "charalora-system"
+_LOCK = Path(tempfile.gettempdir()) / "charalora-helm.lock"
 _IMAGES = ("operator", "preflight", "trainer")
 
 
@@ -92,7 +95,9 @@ class Target:
         for name, reference in self.images.items():
             repository, _, tag = reference.rpartition(":")
             command += ["--set", f"images.{name}.repository={repository},images.{name}.tag={tag}"]
-        self._program(self.helm, *command, *arguments)
+        with _LOCK.open("w") as lock:  # Helm refuses a second installation while one is under way
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._program(self.helm, *command, *arguments)
 
     def namespace(self, name: str) -> None:
         """A namespace under the restricted Pod Security standard, with the storage's credentials."""

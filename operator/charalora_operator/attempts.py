@@ -41,9 +41,9 @@ class Attempt:
         return min((pod.scheduled for pod in self.pods if pod.scheduled), default=None)
 
     @property
-    def is_running(self) -> bool:
-        """Whether all of its containers run."""
-        return self.end is None and bool(self.pods) and all(pod.phase == "Running" for pod in self.pods)
+    def has_started(self) -> bool:
+        """Whether every one of its containers runs, or ran."""
+        return bool(self.pods) and all(pod.running_since is not None for pod in self.pods)
 
     def gpu_seconds(self, gpus: int, until: datetime) -> int:
         """GPU seconds that its pods held up to a moment, each from its scheduling to its end."""

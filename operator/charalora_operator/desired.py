@@ -100,7 +100,7 @@ def training_job(
             {"cpu": wanted.cpu, "memory": wanted.memory} | ({wanted.gpu_resource: str(wanted.gpus)} if wanted.gpus else {})
         ),
     }
-    container["env"] += _training_environment(run.spec, settings, attempt)
+    container["env"] += _training_environment(run.spec, settings)
     container["volumeMounts"].append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - where NCCL and torch look
     pod = _pod(run, settings, container) | {"terminationGracePeriodSeconds": settings.grace_period_seconds}
     pod["volumes"].append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": wanted.shared_memory}})
@@ -136,12 +136,11 @@ def _training_arguments(resource: Resource, run: CharacterLora, attempt: int, da
     return [*arguments, "--run-id", f"{resource.uid}-{attempt}"]  # a late pod of an old attempt finds nobody
 
 
-def _training_environment(spec: CharacterLoraSpec, settings: Settings, attempt: int) -> list[Manifest]:
+def _training_environment(spec: CharacterLoraSpec, settings: Settings) -> list[Manifest]:
     on_cpu = settings.train_on_cpu or spec.resources.gpus == 0
     device = {"CHARALORA_DEVICE": "cpu"} if on_cpu else {"CHARALORA_GPUS": str(spec.resources.gpus)}
     plain = device | {
         "CHARALORA_METRICS_PORT": str(METRICS_PORT),
-        "CHARALORA_ATTEMPT": str(attempt),
         "NCCL_DEBUG": "WARN",
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",  # a lost peer is an error and no wait for ever
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",  # pictures of several sizes fragment the memory otherwise

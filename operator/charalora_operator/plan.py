@@ -150,7 +150,7 @@ def _watch(scene: _Scene, current: Attempt) -> _Step:
         return _Step(Picture(attempts), (EndJob(job.name, Outcome.STALLED),))
     queued = waiting_in_queue(job, run.spec.scheduling.queue_name or "", scene.observed.workload)
     why = queued or waiting_for(current.pods, scene.observed.refused.get(job.name, ""))
-    if why is None and not current.is_running:
+    if why is None and not current.has_started:
         why = (Outcome.PENDING, f"The pods of attempt {current.number} are being started.")
     return _Step(Picture(attempts, waiting=why), again_at=stalls_at)
 
@@ -165,7 +165,7 @@ def _ending(current: Attempt) -> Waiting:
 def _stalls_at(current: Attempt, observed: Observed, settings: Settings) -> datetime | None:
     """When the attempt will have stood still for too long; None while nobody can tell."""
     sample = observed.sample
-    if sample is None or sample.job != current.job.name or not current.is_running:
+    if sample is None or sample.job != current.job.name or not current.has_started:
         return None
     return sample.moved + timedelta(seconds=settings.stall_seconds)
 

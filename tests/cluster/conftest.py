@@ -9,13 +9,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from cluster_runs import Place
+from target import Target, open_target
+from tiny_model import tiny_base
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEVCLUSTER = ROOT / "devcluster/cluster.py"
@@ -92,3 +97,37 @@ def _ending(users: Any, *, made: bool) -> Iterator[None]:
         if made:
             fcntl.flock(users, fcntl.LOCK_EX)  # waits for the other test processes
             devcluster("down")
+
+
+@pytest.fixture(scope="session")
+def target(cluster: Cluster) -> Target:
+    """The cluster with the operator of this checkout in it, installed by the chart."""
+    assert cluster.kubeconfig.exists()
+    opened = open_target()
+    opened.install()
+    return opened
+
+
+@pytest.fixture(scope="session")
+def _tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    folder = tmp_path_factory.mktemp("base")
+    tiny_base(folder)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def place(target: Target, _tiny_base: Mapping[str, bytes]) -> Iterator[Place]:
+    """A namespace of the test's own, with credentials, a base model and a data set; everything goes with it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    s3 = target.s3()
+    s3.create_bucket(Bucket=name)
+    target.namespace(name)
+    here = Place(target, name)
+    here.upload("base/", _tiny_base)
+    here.upload_dataset()
+    yield here
+    target.run("delete", "namespace", name, "--wait=false")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=name):
+        for item in page.get("Contents", []):
+            s3.delete_object(Bucket=name, Key=item["Key"])
+    s3.delete_bucket(Bucket=name)

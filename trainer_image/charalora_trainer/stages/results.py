@@ -17,7 +17,7 @@ def results(run: CharacterLora, manifest: Manifest, output: Store) -> dict[str, 
         noted = history.History()
     chosen = history.chosen_step(noted, run.spec.output.keep, run.spec.training.steps)
     used = {kind: file for file in manifest.files if (kind := _kind(file.path, chosen))}
-    best = {"best": {"step": noted.best[0], "heldOutLoss": float(f"{noted.best[1]:.6g}")}} if noted.best else {}
+    best = {"best": {"step": noted.best[0], "heldOutLoss": f"{noted.best[1]:.6g}"}} if noted.best else {}
     return {
         "artifacts": [
             *(_artifact(kind, output, used[kind]) for kind in _ORDER if kind in used),
