@@ -115,13 +115,23 @@ def _conditions(resource: Resource, observed: Observed, picture: Picture, status
 def _dataset_ready(before: _Said | None, picture: Picture) -> _Said:
     if picture.checked is not None:
         if picture.checked.outcome is Outcome.SUCCEEDED:
-            return _Said("True", "Checked", picture.checked.message)
+            return _Said("True", "Checked", _found(picture.checked))
         return _Said("False", picture.checked.outcome.reason, picture.checked.message)
     if picture.attempts and before is not None:
         return before  # the training runs on what was checked
     if picture.waiting is not None:
         return _Said("Unknown", picture.waiting[0].reason, picture.waiting[1])
     return _Said("Unknown", "NotChecked", "The data set was not looked at.")
+
+
+def _found(checked: End) -> str:
+    """What the check saw, and what it warns of."""
+    dataset = _read(DatasetStatus, checked.details.get("dataset"))
+    if dataset is None:
+        return checked.message
+    size = f"of {dataset.width} × {dataset.height}" if dataset.width and dataset.height else f"in {dataset.buckets} sizes"
+    warnings = [f"Warning: {warning}" for warning in checked.details.get("warnings") or []]
+    return " ".join([f"{_count(dataset.images, 'picture')} {size}, captions of at most {dataset.tokens} tokens.", *warnings])
 
 
 def _admitted(before: _Said | None, run: CharacterLora | None, picture: Picture) -> _Said:
@@ -199,7 +209,7 @@ def _progress(before: Status, run: CharacterLora | None, sample: Sample | None, 
             return old and old.model_copy(update={"eta_seconds": None})
         done = old or Progress()
         return done.model_copy(
-            update={"step": steps, "steps": steps, "percent": "100%", "eta_seconds": 0, "updated_at": _whole(picture.ended.at)}
+            update={"step": steps, "steps": steps, "percent": "100%", "eta_seconds": None, "updated_at": _whole(picture.ended.at)}
         )
     if sample is None or sample.job != current.job.name or "charalora_step" not in sample.figures:
         return old

@@ -543,3 +543,14 @@ def test_time_moves_nothing_by_itself() -> None:
         plan = world.look()
         assert () == plan.actions
     assert before == world.status
+
+
+def test_what_was_checked_stands_in_the_condition_with_its_warnings() -> None:
+    world = World()
+    world.look()
+    world.end_pod(world.check, told(Outcome.SUCCEEDED, **CHECKED, warnings=["07.png is smaller than 512 pixels."]))
+    world.end_job(world.check, JobState.SUCCEEDED)
+    world.look()
+
+    ready = world.condition(Condition.DATASET_READY).message
+    assert "24 pictures of 128 × 128, captions of at most 31 tokens. Warning: 07.png is smaller than 512 pixels." == ready
