@@ -1,0 +1,158 @@
+"""A node of paper: it takes every pod of ours, starts nothing, and says of each what a test's script says.
+
+It is scheduler and kubelet at once. Times are the script's, so that what a training costs does not depend on the machine that tests.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
+from typing import Any
+
+from apiserver import ApiServer, Json, path_of
+from charalora_operator.names import OURS
+from charalora_spec.outcome import Outcome, termination_message
+
+NODE = "paper"
+_BEAT_SECONDS = 5.0
+_PAUSE = 0.15
+
+
+@dataclass(frozen=True)
+class End:
+    """How a pod's container ends.
+
+    Attributes:
+        outcome: As the program says.
+        details: What its termination message has beside that.
+        disrupted: Reason of the pod's DisruptionTarget condition; empty when the program ended by itself.
+    """
+
+    outcome: Outcome
+    details: Json
+    disrupted: str = ""
+
+
+Script = Callable[[Json], End | None]
+"""How a running pod ends, or None while it goes on."""
+
+
+@dataclass(frozen=True)
+class Lived:
+    """How long each container ran, however long it really was."""
+
+    seconds: int = 10
+
+
+class PaperNode:
+    """The node; `script` may be changed at any time."""
+
+    def __init__(self, server: ApiServer, script: Script) -> None:
+        self.script = script
+        self._server = server
+        self._stop = Event()
+        self._beaten = 0.0
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Work until stopped; what goes wrong is kept for the test."""
+        try:
+            while not self._stop.wait(_PAUSE):
+                self._beat()
+                for pod in self._server.all_of("pods", labelSelector=OURS):
+                    self._serve(pod)
+        except Exception as error:  # the thread's end is the test's failure, which asks for it
+            self.failure = error
+            raise
+
+    def stop(self) -> None:
+        """End with the present round."""
+        self._stop.set()
+
+    def _beat(self) -> None:
+        """A node that is silent is lost, and its pods with it."""
+        if time.monotonic() - self._beaten < _BEAT_SECONDS:
+            return
+        self._beaten = time.monotonic()
+        ready = {"type": "Ready", "status": "True", "reason": "Paper", "message": "", "lastHeartbeatTime": _stamp(datetime.now(UTC))}
+        self._server.change("nodes", "", f"{NODE}/status", {"status": {"conditions": [ready]}})
+
+    def _serve(self, pod: Json) -> None:
+        phase = pod.get("status", {}).get("phase", "Pending")
+        if phase in {"Succeeded", "Failed"}:
+            if "deletionTimestamp" in pod["metadata"]:
+                self._ask("DELETE", pod, "", {"gracePeriodSeconds": 0})
+        elif "nodeName" not in pod["spec"]:
+            self._ask("POST", pod, "/binding", {"metadata": {"name": pod["metadata"]["name"]}, "target": {"kind": "Node", "name": NODE}})
+        elif "deletionTimestamp" in pod["metadata"]:
+            self._end(pod, End(Outcome.INTERRUPTED, {}))
+        elif phase == "Pending":
+            self._report(pod, "Running", {"running": {"startedAt": _stamp(_began(pod))}})
+        elif end := self.script(pod):
+            self._end(pod, end)
+
+    def _end(self, pod: Json, end: End) -> None:
+        code = end.outcome.exit_code or 0
+        state = {
+            "exitCode": code,
+            "reason": "Error" if code else "Completed",
+            "message": termination_message(end.outcome, end.outcome.meaning, end.details),
+            "startedAt": _stamp(_began(pod)),
+            "finishedAt": _stamp(_began(pod) + timedelta(seconds=Lived.seconds)),
+        }
+        disruption = {"type": "DisruptionTarget", "status": "True", "reason": end.disrupted, "message": "The node is needed."}
+        self._report(pod, "Failed" if code else "Succeeded", {"terminated": state}, [disruption] if end.disrupted else [])
+
+    def _report(self, pod: Json, phase: str, state: Json, more: list[Json] | None = None) -> None:
+        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": _stamp(_began(pod))}
+        container = pod["spec"]["containers"][0]
+        told = {
+            "name": container["name"],
+            "image": container["image"],
+            "imageID": "",
+            "ready": phase == "Running",
+            "restartCount": 0,
+            "state": state,
+        }
+        status = {"phase": phase, "conditions": [scheduled, *(more or [])], "containerStatuses": [told]}
+        self._ask("PATCH", pod, "/status", {"status": status})
+
+    def _ask(self, verb: str, pod: Json, what: str, body: Json) -> None:
+        """A pod that has gone or changed in the meantime is seen again in the next round."""
+        metadata = pod["metadata"]
+        content_type = "application/merge-patch+json" if verb == "PATCH" else "application/json"
+        path = path_of("pods", metadata["namespace"], metadata["name"]) + what
+        answer = self._server.ask(verb, path, body, content_type=content_type)
+        assert answer.accepted or answer.code in {404, 409}, answer.message
+
+
+def _began(pod: Json) -> datetime:
+    """Long enough ago that its end lies in the past as well."""
+    return datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) - timedelta(seconds=2 * Lived.seconds)
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def paper_node(server: ApiServer, script: Script) -> Iterator[PaperNode]:
+    """The node, at work until the block ends."""
+    server.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
+    node = PaperNode(server, script)
+    thread = Thread(target=node.run, name="paper node")
+    thread.start()
+    try:
+        yield node
+    finally:
+        node.stop()
+        thread.join()
+        server.delete("nodes", "", NODE)
+    assert node.failure is None, f"The paper node ended: {node.failure!r}"
+
+
+def labels_of(body: Json) -> dict[str, Any]:
+    """An object's labels."""
+    return dict(body["metadata"].get("labels") or {})
