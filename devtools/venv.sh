@@ -34,11 +34,14 @@ if [[ ! -e $deps/.complete ]]; then
   touch "$deps/.complete"
 fi
 
-if [[ ! -e .venv/.ready || $(cat .venv/.ready) != "$deps $(sha256sum < pyproject.toml)" ]]; then
+if [[ ! -e .venv/.ready || $(head -1 .venv/.ready) != "$deps" ]]; then
   rm -rf .venv
   "$PYTHON" -m venv --without-pip .venv
   site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   echo "import site; site.addsitedir('$("$deps/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" > "$site/_pinned.pth"
+fi
+ready=$(echo "$deps"; sha256sum < pyproject.toml)
+if [[ ! -e .venv/.ready || $(cat .venv/.ready) != "$ready" ]]; then
   "$deps/bin/python" -m pip --python .venv/bin/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-  echo "$deps $(sha256sum < pyproject.toml)" > .venv/.ready
+  echo "$ready" > .venv/.ready
 fi

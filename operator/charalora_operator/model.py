@@ -241,3 +241,8 @@ class DeleteResource:
 
 
 Action = Create | EndJob | DeleteJob | DeleteResource
+
+
+def to_the_second(at: datetime) -> datetime:
+    """As Kubernetes writes times."""
+    return at.replace(microsecond=0)

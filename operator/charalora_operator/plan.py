@@ -8,8 +8,9 @@ from charalora_operator.attempts import Attempt, attempts_of, seconds_left, verd
 from charalora_operator.checks import first_blocker
 from charalora_operator.endings import LOST_AFTER, End, end_of
 from charalora_operator.model import Action, Create, DeleteJob, DeleteResource, EndJob, JobState, Observed, Resource
+from charalora_operator.picture import Picture
 from charalora_operator.settings import Settings
-from charalora_operator.status import Picture, has_succeeded, status_of
+from charalora_operator.status import has_succeeded, status_of
 from charalora_operator.waiting import Waiting, waiting_for, waiting_in_queue
 from charalora_spec.outcome import Outcome
 from charalora_spec.spec import CharacterLora

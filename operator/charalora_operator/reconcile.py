@@ -23,6 +23,7 @@ from charalora_spec.status import Status
 logger = logging.getLogger(__name__)
 
 _TIME_FOR_PODS = 5.0
+_TIME_IN_QUEUE = 30.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Reconciler:
         for job in observed.jobs.values():
             if queued and job.component == TRAINING and job.state in {JobState.SUSPENDED, JobState.ACTIVE}:
                 workload = await self.cluster.workload_of(key.namespace, job.uid)
+                if job.state is JobState.SUSPENDED:  # Workloads are not watched; a new Job gets its own within seconds
+                    self.queue.add_after(key, _TIME_FOR_PODS if workload is None else _TIME_IN_QUEUE)
             if job.state is not JobState.ACTIVE or job.deleting or observed.pods_of(job.name):
                 continue
             if self.clock() - (job.started or job.created) >= timedelta(seconds=_TIME_FOR_PODS):
