@@ -26,8 +26,8 @@ class LeaseSettings(Part):
 
     name: ObjectName = Field("charalora-operator", description="Name of the Lease.")
     namespace: ObjectNameOrEmpty = Field("", description="Its namespace; empty: the operator's own.")
-    duration_seconds: Whole = Field(15, ge=5, le=300, description="Seconds after which a silent leader is replaced.")
-    renew_seconds: Whole = Field(5, ge=1, le=100, description="Seconds between two renewals; at most a third of durationSeconds.")
+    duration_seconds: Whole = Field(12, ge=5, le=300, description="Seconds after which a silent leader is replaced.")
+    renew_seconds: Whole = Field(4, ge=1, le=100, description="Seconds between two renewals; at most a third of durationSeconds.")
 
 
 class HttpSettings(Part):
