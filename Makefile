@@ -15,10 +15,11 @@ help: ## Print this list.
 demo: venv ## Train the demo's character by one kubectl apply on a real Kubernetes of this machine, and say where the report lies.
 	@$(VENV) devtools/demo.py
 
-# Two processes with one thread each are faster than one with two.
+# Two processes with one thread each are faster than one with two. The cluster's tests follow alone: its nodes need the machine.
 test: export OMP_NUM_THREADS = 1
 test: check ## Run every test, after `make check`; a GPU is not needed.
-	@$(VENV) -m pytest -n $(WORKERS) --dist loadfile --durations 10 $(PYTEST)
+	@$(VENV) -m pytest -n $(WORKERS) --dist loadfile --durations 10 --ignore tests/cluster $(PYTEST)
+	@$(VENV) -m pytest --durations 10 tests/cluster $(PYTEST)
 
 check: venv ## Check format, lint, types, import contracts and generated files; seconds.
 	@$(VENV) -m ruff format --check --quiet .
