@@ -97,6 +97,9 @@ class Target:
             command += ["--set", f"images.{name}.repository={repository},images.{name}.tag={tag}"]
         with _LOCK.open("w") as lock:  # Helm refuses a second installation while one is under way
             fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.is_ours:  # so nobody installs now: what says so was left by one that was killed
+                unfinished = f"owner=helm,name={release},status in (pending-install,pending-upgrade,pending-rollback)"
+                self.run("delete", "secrets", "--namespace", namespace, "--selector", unfinished)
             self._program(self.helm, *command, *arguments)
 
     def namespace(self, name: str) -> None:

@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,19 +115,40 @@ def _tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="session")
+def fresh_place(target: Target, _tiny_base: Mapping[str, bytes]) -> Callable[[], AbstractContextManager[Place]]:
+    """Makes a namespace with credentials, and a bucket with a base model and a data set; both go at the end of the `with`."""
+
+    @contextmanager
+    def make() -> Iterator[Place]:
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        s3 = target.s3()
+        s3.create_bucket(Bucket=name)
+        target.namespace(name)
+        here = Place(target, name)
+        here.upload("base/", _tiny_base)
+        here.upload_dataset()
+        try:
+            yield here
+        finally:
+            target.run("delete", "namespace", name, "--wait=false")
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=name):
+                for item in page.get("Contents", []):
+                    s3.delete_object(Bucket=name, Key=item["Key"])
+            s3.delete_bucket(Bucket=name)
+
+    return make
+
+
 @pytest.fixture
-def place(target: Target, _tiny_base: Mapping[str, bytes]) -> Iterator[Place]:
-    """A namespace of the test's own, with credentials, a base model and a data set; everything goes with it."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    s3 = target.s3()
-    s3.create_bucket(Bucket=name)
-    target.namespace(name)
-    here = Place(target, name)
-    here.upload("base/", _tiny_base)
-    here.upload_dataset()
-    yield here
-    target.run("delete", "namespace", name, "--wait=false")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=name):
-        for item in page.get("Contents", []):
-            s3.delete_object(Bucket=name, Key=item["Key"])
-    s3.delete_bucket(Bucket=name)
+def place(fresh_place: Callable[[], AbstractContextManager[Place]]) -> Iterator[Place]:
+    """A place of the test's own."""
+    with fresh_place() as here:
+        yield here
+
+
+@pytest.fixture(scope="module")
+def shared_place(fresh_place: Callable[[], AbstractContextManager[Place]]) -> Iterator[Place]:
+    """A place for all tests of a file."""
+    with fresh_place() as here:
+        yield here
