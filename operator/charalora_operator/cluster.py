@@ -37,7 +37,7 @@ class Collection:
 RESOURCES = Collection(GROUP, VERSION, PLURAL)
 JOBS = Collection("batch", "v1", "jobs", OURS)
 PODS = Collection("", "v1", "pods", OURS)
-_EVENTS = Collection("events.k8s.io", "v1", "events")
+_EVENTS = Collection("", "v1", "events")
 _LEASES = Collection("coordination.k8s.io", "v1", "leases")
 _WORKLOADS = Collection("kueue.x-k8s.io", "v1beta1", "workloads")
 _CREATED = {"Job": JOBS, "ConfigMap": Collection("", "v1", "configmaps"), "Service": Collection("", "v1", "services")}
@@ -116,11 +116,11 @@ class Cluster:
 
     async def refusal_of(self, namespace: str, job: str, uid: str) -> str:
         """Why the Job controller cannot make a Job's pods, in its own words; empty when it did not say."""
-        fields = f"regarding.kind=Job,regarding.name={job},reason=FailedCreate"
+        fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
         answer = await self._api.request("GET", _EVENTS.path(namespace), query={"fieldSelector": fields})
-        told = [event for event in answer["items"] if event.get("regarding", {}).get("uid") in {uid, None}]
+        told = [event for event in answer["items"] if event["involvedObject"].get("uid") in {uid, None}]
         newest: Json = max(told, key=lambda event: int(event["metadata"]["resourceVersion"]), default={})
-        return str(newest.get("note", ""))
+        return str(newest.get("message", ""))
 
     async def workload_of(self, namespace: str, job_uid: str) -> Workload | None:
         """What Kueue has for a Job; None before it has anything. Without Kueue, one that says so."""

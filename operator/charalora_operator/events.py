@@ -1,6 +1,9 @@
-"""Events, which tell people what changed: one for each condition that says something new."""
+"""Events, which tell people what changed: one for each condition that says something new.
 
-from datetime import UTC, datetime
+They are of the core API: `kubectl describe` sorts by a time that Events of events.k8s.io do not have, and mixes those up.
+"""
+
+from datetime import UTC, datetime, timedelta
 
 from charalora_operator import names
 from charalora_operator.model import Manifest, Resource
@@ -8,16 +11,16 @@ from charalora_spec.outcome import Outcome, Retry
 from charalora_spec.spec import API_VERSION, KIND
 from charalora_spec.status import Condition, ConditionStatus, Status
 
-_LONGEST_NOTE = 1024
+_LONGEST_MESSAGE = 1024
 _WAITING = {outcome.reason for outcome in Outcome if outcome.exit_code is None and outcome.retry is Retry.RETRY}
-_ACTION = "Reconcile"
 
 
 def news_of(resource: Resource, status: Status, now: datetime) -> list[Manifest]:
     """An Event for each condition whose status or reason is not what it was."""
     before = {condition.type: (condition.status, condition.reason) for condition in resource.status.conditions}
     changed = [condition for condition in status.conditions if before.get(condition.type) != (condition.status, condition.reason)]
-    return [_event(resource, condition, status, now) for condition in changed if condition.type in before or _says_something(condition)]
+    told = [condition for condition in changed if condition.type in before or _says_something(condition)]
+    return [_event(resource, condition, now + timedelta(microseconds=number)) for number, condition in enumerate(told)]
 
 
 def _says_something(condition: ConditionStatus) -> bool:
@@ -25,27 +28,22 @@ def _says_something(condition: ConditionStatus) -> bool:
     return condition.status != "Unknown" or condition.type == Condition.SUCCEEDED.value
 
 
-def _event(resource: Resource, condition: ConditionStatus, status: Status, now: datetime) -> Manifest:
-    fact = (
-        resource.uid,
-        condition.type,
-        condition.status,
-        condition.reason,
-        str(status.attempt),
-        condition.last_transition_time.isoformat(),
-    )
+def _event(resource: Resource, condition: ConditionStatus, at: datetime) -> Manifest:
+    name = names.event(resource.key.name, round(at.timestamp() * 1e6), resource.uid, condition.type, condition.reason)
+    second = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
-        "apiVersion": "events.k8s.io/v1",
+        "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": names.event(resource.key.name, *fact), "namespace": resource.key.namespace},
-        "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": f"charalora.dev/{names.MANAGER}",
+        "metadata": {"name": name, "namespace": resource.key.namespace},
+        "firstTimestamp": second,
+        "lastTimestamp": second,
+        "count": 1,
+        "reportingComponent": f"charalora.dev/{names.MANAGER}",
         "reportingInstance": names.MANAGER,
-        "action": _ACTION,
         "type": _severity(condition),
         "reason": condition.reason[:128],
-        "note": _cut(f"{condition.type}: {condition.message}"),
-        "regarding": {
+        "message": _cut(f"{condition.type}: {condition.message}"),
+        "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": KIND,
             "name": resource.key.name,
@@ -62,6 +60,6 @@ def _severity(condition: ConditionStatus) -> str:
 
 def _cut(text: str) -> str:
     """At most 1024 bytes, as the API server counts."""
-    if len(text.encode()) <= _LONGEST_NOTE:
+    if len(text.encode()) <= _LONGEST_MESSAGE:
         return text
-    return text.encode()[: _LONGEST_NOTE - 3].decode(errors="ignore") + "…"
+    return text.encode()[: _LONGEST_MESSAGE - 3].decode(errors="ignore") + "…"

@@ -48,9 +48,9 @@ def headless_service(resource: str, attempt: int) -> str:
     return training_job(resource if resource[0].isalpha() else f"n-{resource}", attempt)
 
 
-def event(resource: str, *parts: str) -> str:
-    """An Event; the same fact has the same name, so it is told once."""
-    return f"{resource}.{digest(*parts)[:16]}"
+def event(resource: str, microseconds: int, *parts: str) -> str:
+    """An Event; its time stands first, because kubectl shows those of one second in the order of their names."""
+    return f"{resource}.{microseconds:x}.{digest(*parts)[:_DIGEST]}"
 
 
 def digest(*parts: str) -> str:

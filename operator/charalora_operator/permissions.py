@@ -40,8 +40,8 @@ PERMISSIONS = (
     ),
     Permission("", "configmaps", ("create", "get"), "To hand the resource to its pods."),
     Permission("", "services", ("create", "get"), "To let the pods of several nodes find each other."),
-    Permission("events.k8s.io", "events", ("create",), "To tell what happened in kubectl describe."),
-    Permission("events.k8s.io", "events", ("list",), "To say why the Job controller cannot make pods: quota or admission."),
+    Permission("", "events", ("create",), "To tell what happened in kubectl describe."),
+    Permission("", "events", ("list",), "To say why the Job controller cannot make pods: quota or admission."),
     Permission("kueue.x-k8s.io", "workloads", ("list",), "To see why a training waits in its queue."),
     Permission("coordination.k8s.io", "leases", ("create", "get", "update"), "To agree which replica works.", own_namespace=True),
 )

@@ -113,7 +113,9 @@ class Reconciler:
     async def _tell(self, resource: Resource, status: Status, now: datetime) -> None:
         """Events after facts. They are a courtesy: one that is refused is logged, and nothing waits for it."""
         for event in news_of(resource, status, now):
-            logger.info("The state changed", extra=about(resource.key, reason=event["reason"], note=event["note"], attempt=status.attempt))
+            logger.info(
+                "The state changed", extra=about(resource.key, reason=event["reason"], note=event["message"], attempt=status.attempt)
+            )
             try:
                 await self.cluster.write_event(event)
             except ApiError as error:

@@ -33,8 +33,8 @@ FAILED = status(Succeeded=("False", "DatasetInvalid", "a.png has no caption."), 
 
 def test_a_changed_condition_is_told() -> None:
     (event,) = news(RUNNING, FAILED)
-    assert (event["type"], event["reason"], event["note"]) == ("Warning", "DatasetInvalid", "Succeeded: a.png has no caption.")
-    assert event["regarding"] == {
+    assert (event["type"], event["reason"], event["message"]) == ("Warning", "DatasetInvalid", "Succeeded: a.png has no caption.")
+    assert event["involvedObject"] == {
         "apiVersion": "charalora.dev/v1alpha1", "kind": "CharacterLora", "name": "surtr", "namespace": "artists", "uid": "uid-1",
     }  # fmt: skip
 
@@ -65,23 +65,28 @@ def replace_succeeded(reason: str) -> Status:
     return status(Succeeded=("Unknown", reason, ""), Training=("True", "Running", "Attempt 1 runs."))
 
 
-def test_the_same_fact_has_the_same_name() -> None:
-    """Told again after a crash, it is a conflict and no twin."""
-    assert news(RUNNING, FAILED)[0]["metadata"] == news(RUNNING, FAILED, seconds=60)[0]["metadata"]
+def test_the_names_of_events_are_in_the_order_of_what_happened() -> None:
+    """What happened first stands first, within a visit and from one to the next: kubectl sorts by whole seconds, then by name."""
+    first = status(DatasetReady=("True", "Checked", "24 pictures."), Succeeded=("Unknown", "Pending", ""))
+    told = [*news(Status(), first), *news(first, RUNNING, seconds=0.01), *news(RUNNING, FAILED, seconds=0.02)]
+
+    assert ["Checked", "Pending", "Running", "Running", "DatasetInvalid"] == [event["reason"] for event in told]
+    names = [event["metadata"]["name"] for event in told]
+    assert names == sorted(set(names))
+    assert {"2026-06-01T12:00:00Z"} == {event[stamp] for event in told for stamp in ("firstTimestamp", "lastTimestamp")}
 
 
-def test_the_same_of_another_attempt_or_resource_is_another_fact() -> None:
-    names = {
-        news(RUNNING, FAILED)[0]["metadata"]["name"],
-        news(RUNNING, FAILED.model_copy(update={"attempt": 2}))[0]["metadata"]["name"],
-        news(RUNNING, FAILED, uid="uid-2")[0]["metadata"]["name"],
-    }
-    assert len(names) == 3
+def test_a_fact_that_is_told_again_has_the_same_name() -> None:
+    """When the answer to its creation was lost, that is a conflict and no twin; of another resource it is another fact."""
+    [event], [again], [other] = news(RUNNING, FAILED), news(RUNNING, FAILED), news(RUNNING, FAILED, uid="uid-2")
+
+    assert event == again
+    assert event["metadata"]["name"] != other["metadata"]["name"]
 
 
 def test_a_note_fits_into_an_event() -> None:
     """1024 bytes, and no half letter."""
     long = status(Succeeded=("False", "DatasetInvalid", "画像" * 600), Training=("True", "Running", ""))
-    note = news(RUNNING, long)[0]["note"]
+    note = news(RUNNING, long)[0]["message"]
     assert 1000 < len(note.encode()) <= 1024
     assert note.endswith("…")

@@ -41,11 +41,11 @@
   resources: [services]
   verbs: [create, get]
 # To tell what happened in kubectl describe.
-- apiGroups: ["events.k8s.io"]
+- apiGroups: [""]
   resources: [events]
   verbs: [create]
 # To say why the Job controller cannot make pods: quota or admission.
-- apiGroups: ["events.k8s.io"]
+- apiGroups: [""]
   resources: [events]
   verbs: [list]
 # To see why a training waits in its queue.
