@@ -177,6 +177,6 @@ def _retired(resource: Resource, status: Status, actions: tuple[Action, ...], no
     if limit is None or status.completion_time is None:
         return Plan(actions, status, None)
     due = status.completion_time + timedelta(seconds=limit)
-    if due <= now:
-        return Plan((*actions, DeleteResource(resource.uid)), status, None)
-    return Plan(actions, status, (due - now).total_seconds())
+    if due > now or status != resource.status:  # how it ended is told before it goes
+        return Plan(actions, status, max(0.0, (due - now).total_seconds()))
+    return Plan((*actions, DeleteResource(resource.uid)), status, None)

@@ -408,6 +408,19 @@ def test_a_finished_resource_goes_when_its_time_has_passed() -> None:
     assert (DeleteResource("uid-1"),) == world.plan().actions
 
 
+def test_how_a_training_ended_is_told_before_it_goes() -> None:
+    """With a time of 0 as well: its Events and the operator's metrics come from that status."""
+    world = World()
+    world.change(run__ttl_seconds_after_finished=0)
+    job = world.train()
+    world.end_pod(job, told(Outcome.LOSS_DIVERGED), Outcome.LOSS_DIVERGED.exit_code or 1)
+    world.end_job(job)
+
+    first = world.look()
+    assert ((), 0) == (first.actions, first.requeue_after)
+    assert (DeleteResource("uid-1"),) == world.plan().actions
+
+
 def test_nothing_is_done_for_a_resource_on_its_way_out() -> None:
     world = World(deleting=True)
 
