@@ -140,15 +140,15 @@ def _watch(scene: _Scene, current: Attempt) -> _Step:
     run, attempts, job = scene.run, scene.attempts, current.job
     if job.deleting or job.ended_because or job.state is JobState.ENDING:
         lost = [pod.deleted + LOST_AFTER for pod in current.pods if pod.deleted is not None]
-        return _Step(Picture(attempts, waiting=_ending(current)), again_at=max(lost, default=None))
+        return _Step(Picture(attempts, waiting=_ending(current.number, job.ended_because)), again_at=max(lost, default=None))
     if run.spec.run.suspend:
         action = DeleteJob(job.name) if job.state is JobState.SUSPENDED else EndJob(job.name, Outcome.SUSPENDED)
         return _Step(Picture(attempts, waiting=(Outcome.SUSPENDED, _SAVING)), (action,))
     if scene.seconds_left == 0:
-        return _Step(Picture(attempts), (EndJob(job.name, Outcome.DEADLINE_EXCEEDED),))
+        return _given_up(attempts, Outcome.DEADLINE_EXCEEDED)
     stalls_at = _stalls_at(current, scene.observed, scene.settings)
     if stalls_at is not None and stalls_at <= scene.now:
-        return _Step(Picture(attempts), (EndJob(job.name, Outcome.STALLED),))
+        return _given_up(attempts, Outcome.STALLED)
     queued = waiting_in_queue(job, run.spec.scheduling.queue_name or "", scene.observed.workload)
     why = queued or waiting_for(current.pods, scene.observed.refused.get(job.name, ""))
     if why is None and not current.has_started:
@@ -156,11 +156,15 @@ def _watch(scene: _Scene, current: Attempt) -> _Step:
     return _Step(Picture(attempts, waiting=why), again_at=stalls_at)
 
 
-def _ending(current: Attempt) -> Waiting:
-    because = current.job.ended_because
+def _given_up(attempts: tuple[Attempt, ...], outcome: Outcome) -> _Step:
+    current = attempts[-1]
+    return _Step(Picture(attempts, waiting=_ending(current.number, outcome.reason)), (EndJob(current.job.name, outcome),))
+
+
+def _ending(attempt: int, because: str) -> Waiting:
     if because == Outcome.SUSPENDED.reason:
         return Outcome.SUSPENDED, _SAVING
-    return Outcome.PENDING, f"Attempt {current.number} has ended{f' ({because})' if because else ''}; its last pods are on their way out."
+    return Outcome.PENDING, f"Attempt {attempt} has ended{f' ({because})' if because else ''}; its last pods are on their way out."
 
 
 def _stalls_at(current: Attempt, observed: Observed, settings: Settings) -> datetime | None:

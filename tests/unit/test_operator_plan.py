@@ -330,6 +330,8 @@ def test_a_training_that_stands_still_is_started_again() -> None:
     world.report(job, 120, moved=NOON)
 
     assert (EndJob(job, Outcome.STALLED),) == world.plan().actions
+    world.look()
+    assert "Pending" == world.state
     world.jobs[job] = replace(world.jobs[job], ended_because="Stalled")
     world.end_pod(job, told(Outcome.INTERRUPTED), exit_code=75)
     world.end_job(job, why=("DeadlineExceeded", ""))
