@@ -1,5 +1,6 @@
 """A training's life on a paper node: checked, taken away once, finished. What is left of it is told without what depends on the clock."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ FINISHED = {
     "steps": 1000,
     "savedStep": 1000,
 }
+_OWNED = ("jobs", "configmaps", "services", "pods")
+_DIGEST = re.compile("-[0-9a-f]{8}$")
+"""Of what is trained, and its namespace is a part of that."""
 
 
 def resource(namespace: str, name: str = "surtr", **overrides: Any) -> Json:
@@ -74,14 +78,9 @@ def finished(server: ApiServer, namespace: str, name: str = "surtr", seconds: fl
 def remains(server: ApiServer, body: Json) -> Json:
     """What a life has left behind: all of the status but its times, and every object of the resource by its kind."""
     namespace, status = body["metadata"]["namespace"], body["status"]
-    mine = {
-        plural: sorted(
-            one["metadata"]["name"]
-            for one in server.all_of(plural, namespace, labelSelector=f"{names.RESOURCE}={body['metadata']['name']}")
-        )
-        for plural in ("jobs", "configmaps", "services", "pods")
-    }
-    mine["pods"] = [name.rpartition("-")[0] for name in mine["pods"]]  # the rest is drawn by chance
+    query = {"labelSelector": f"{names.RESOURCE}={body['metadata']['name']}"}
+    objects = {plural: [one["metadata"]["name"] for one in server.all_of(plural, namespace, **query)] for plural in _OWNED}
+    objects["pods"] = [name.rpartition("-")[0] for name in objects["pods"]]  # the rest is drawn by chance
     return {
         "conditions": {kind: (one["status"], one["reason"], one["message"]) for kind, one in conditions_of(body).items()},
         "attempts": [
@@ -91,5 +90,5 @@ def remains(server: ApiServer, body: Json) -> Json:
         "checkpoint": {name: value for name, value in status.get("checkpoint", {}).items() if name != "time"},
         "rest": {name: status.get(name) for name in ("dataset", "best", "attempt", "preemptions", "usage", "artifacts", "jobName")},
         "times": sorted(name for name in status if name.endswith("Time")),
-        "objects": mine,
+        "objects": {plural: sorted(_DIGEST.sub("-digest", name) for name in found) for plural, found in objects.items()},
     }

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
 
-from apiserver import ApiServer, Json, path_of
+from apiserver import ApiServer, Json, owner_of, path_of
 from charalora_operator.names import OURS
 from charalora_spec.outcome import Outcome, termination_message
 
@@ -36,7 +36,7 @@ class End:
 
 
 Script = Callable[[Json], End | None]
-"""How a running pod ends, or None while it goes on."""
+"""How a running pod ends, or None while it goes on. It is asked for one pod of a Job, and the others end as that one does."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class PaperNode:
         self._server = server
         self._stop = Event()
         self._beaten = 0.0
+        self._ends: dict[str, End | None] = {}  # of this round, by Job
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -61,6 +62,7 @@ class PaperNode:
         try:
             while not self._stop.wait(_PAUSE):
                 self._beat()
+                self._ends.clear()
                 for pod in self._server.all_of("pods", labelSelector=OURS):
                     self._serve(pod)
         except Exception as error:  # the thread's end is the test's failure, which asks for it
@@ -90,8 +92,14 @@ class PaperNode:
             self._end(pod, End(Outcome.INTERRUPTED, {}))
         elif phase == "Pending":
             self._report(pod, "Running", {"running": {"startedAt": _stamp(_began(pod))}})
-        elif end := self.script(pod):
+        elif end := self._end_of(pod):
             self._end(pod, end)
+
+    def _end_of(self, pod: Json) -> End | None:
+        job = owner_of(pod)
+        if job not in self._ends:
+            self._ends[job] = self.script(pod)
+        return self._ends[job]
 
     def _end(self, pod: Json, end: End) -> None:
         code = end.outcome.exit_code or 0
