@@ -71,6 +71,14 @@ class Target:
         """
         return self._program(self.kubectl, *arguments, content=content)
 
+    def run_helm(self, *arguments: str) -> str:
+        """What Helm prints.
+
+        Raises:
+            TargetError: It failed, in its own words.
+        """
+        return self._program(self.helm, *arguments)
+
     def get(self, *arguments: str) -> dict[str, Any]:
         """An object or a list, as kubectl gets it."""
         found: dict[str, Any] = json.loads(self.run("get", *arguments, "-o", "json"))
@@ -100,7 +108,7 @@ class Target:
             if self.is_ours:  # so nobody installs now: what says so was left by one that was killed
                 unfinished = f"owner=helm,name={release},status in (pending-install,pending-upgrade,pending-rollback)"
                 self.run("delete", "secrets", "--namespace", namespace, "--selector", unfinished)
-            self._program(self.helm, *command, *arguments)
+            self.run_helm(*command, *arguments)
 
     def namespace(self, name: str) -> None:
         """A namespace under the restricted Pod Security standard, with the storage's credentials."""
