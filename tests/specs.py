@@ -181,7 +181,6 @@ _NEAR: Mapping[str, list[Any]] = {
         {"a": "b c"},
         {"a/b/c": "d"},
         {"": ""},
-        {"a": None},
         {"é": ""},
         {"a": "b" * 64},
     ],
