@@ -69,6 +69,9 @@ class _Shelf:
         if deleted:
             self._deleted[place.uid] = place.version
             self._watched.pop(place.uid, None)
+            if isinstance(entry.facts, PodFacts) and entry.facts.ending is not None:
+                self._put(entry)  # its last words outlive it until the next listing, because its Job's end comes later
+                return True
             return self._drop(place.uid)
         self._watched[place.uid] = place.version
         if known is None and place.version <= self._listed:

@@ -127,6 +127,29 @@ def test_what_we_wrote_is_not_what_the_watch_told(mirror: Mirror, clock: Clock) 
     assert mirror.ages()["jobs"] == 100
 
 
+def test_the_last_words_of_a_deleted_pod_are_known_until_a_listing_shows_that_it_is_gone(mirror: Mirror) -> None:
+    """Who deletes a pod by hand leaves nothing else of it: its Job ends a moment later, and says less."""
+    ended = {"state": {"terminated": {"exitCode": 75, "finishedAt": "2026-06-01T12:05:00Z", "message": "{}"}}, "name": "trainer"}
+    mirror.event(Kind.JOBS, job(5), deleted=False)
+    mirror.event(Kind.PODS, pod(6, phase="Running"), deleted=False)
+
+    assert mirror.event(Kind.PODS, pod(8, phase="Failed", containerStatuses=[ended]), deleted=True) == SURTR
+
+    assert [75] == [one.ending.exit_code for one in mirror.observed(SURTR, "uid-1").pods if one.ending]
+    assert mirror.event(Kind.PODS, pod(7, phase="Running"), deleted=False) is None
+    assert mirror.replace(Kind.PODS, Listing((), 9)) == {SURTR}
+    assert () == mirror.observed(SURTR, "uid-1").pods
+
+
+def test_a_pod_that_goes_without_a_word_is_gone_at_once(mirror: Mirror) -> None:
+    mirror.event(Kind.JOBS, job(5), deleted=False)
+    mirror.event(Kind.PODS, pod(6, phase="Running"), deleted=False)
+
+    mirror.event(Kind.PODS, pod(7, phase="Running"), deleted=True)
+
+    assert () == mirror.observed(SURTR, "uid-1").pods
+
+
 def test_a_namesake_does_not_inherit(mirror: Mirror) -> None:
     """A resource that was deleted and made again has none of the first one's Jobs and Pods."""
     mirror.event(Kind.JOBS, job(5), deleted=False)
