@@ -4,9 +4,11 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from builders import character_lora_wire
+from charalora_operator.names import ATTEMPT, COMPONENT, RESOURCE, TRAINING
 from charalora_spec.status import Condition, Status
 from target import Target, TargetError
 from trainings import pictures
@@ -124,6 +126,15 @@ class Run:
         found = self.place.target.get(kind, "-n", self.place.namespace, "-l", f"charalora.dev/resource={self.name}")
         return list(found["items"])
 
+    def trainers(self) -> list[dict[str, Any]]:
+        """The training's pods that the cluster still knows."""
+        return [pod for pod in self.owned("pods") if pod["metadata"]["labels"][COMPONENT] == TRAINING]
+
+    def log(self, attempt: int) -> str:
+        """What an attempt's pods have printed."""
+        labels = f"{RESOURCE}={self.name},{ATTEMPT}={attempt}"
+        return self.place.target.run("logs", "-n", self.place.namespace, "-l", labels, "--tail=-1")
+
     def story(self) -> str:
         """Everything that helps to see what went wrong."""
         target, namespace = self.place.target, self.place.namespace
@@ -139,6 +150,21 @@ class Run:
             except TargetError as error:
                 told.append(str(error))
         return "\n".join(told)
+
+
+def scheduled(pod: Mapping[str, Any]) -> datetime:
+    """When a pod got its node, and with it its GPUs."""
+    return datetime.fromisoformat(next(one["lastTransitionTime"] for one in pod["status"]["conditions"] if one["type"] == "PodScheduled"))
+
+
+def ended(pod: Mapping[str, Any]) -> datetime:
+    """When a pod's container ended."""
+    return datetime.fromisoformat(pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"])
+
+
+def held(pod: Mapping[str, Any]) -> float:
+    """Seconds for which a pod held its GPUs."""
+    return (ended(pod) - scheduled(pod)).total_seconds()
 
 
 def _state(status: Status) -> str:
