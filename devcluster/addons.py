@@ -99,7 +99,7 @@ def _coredns(image: str) -> list[dict[str, Any]]:
         "image": image,
         "args": ["-conf", "/etc/coredns/Corefile"],
         "securityContext": {"runAsUser": 0},
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1, "timeoutSeconds": 30},  # slow is not gone
         "volumeMounts": [{"name": "settings", "mountPath": "/etc/coredns"}],
     }
     # One on each node, so that names are found while the other is lost.
@@ -141,7 +141,7 @@ def _s3(image: str) -> list[dict[str, Any]]:
         "env": [{"name": "WEED_MASTER_VOLUME_GROWTH_COPY_1", "value": "1"}],
         "securityContext": {"runAsUser": 0},
         "ports": [{"containerPort": S3_PORT}],
-        "readinessProbe": {"httpGet": {"path": "/status", "port": S3_PORT}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/status", "port": S3_PORT}, "periodSeconds": 1, "timeoutSeconds": 30},  # slow is not gone
         "volumeMounts": [
             {"name": "data", "mountPath": "/data"},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # where SeaweedFS puts its sockets
