@@ -31,6 +31,16 @@ OBSERVED: dict[str, Any] = {
     "best": {"step": 40, "heldOutLoss": "0.07"},
     "attempt": 1,
     "preemptions": 0,
+    "attempts": [
+        {
+            "attempt": 1,
+            "reason": "Running",
+            "startTime": "2026-01-02T03:04:05Z",
+            "endTime": None,
+            "gpuSeconds": 84,
+            "wastedGpuSeconds": 0,
+        }
+    ],
     "usage": {"gpuSeconds": 84, "wastedGpuSeconds": 0},
     "artifacts": [{"kind": "webui", "uri": "s3://loras/surtr/ckpts/lora-100.safetensors", "bytes": 1, "sha256": "00"}],
     "startTime": "2026-01-02T03:04:05Z",
