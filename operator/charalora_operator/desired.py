@@ -158,11 +158,12 @@ def _container(name: str, image: str, settings: Settings, run: CharacterLora) ->
     ]
     environment = [
         {"name": "CHARALORA_TERMINATION_LOG", "value": "/dev/termination-log"},
-        {"name": "CHARALORA_CACHE", "value": "/cache" if cache else "/work/cache"},
+        {"name": "CHARALORA_CACHE", "value": "/work/cache"},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108
     ]
     if cache:
         mounts.append({"name": "cache", "mountPath": "/cache"})
+        environment.append({"name": "CHARALORA_MODEL_CACHE", "value": "/cache"})
     if run.spec.storage.ca_secret_name:
         mounts.append({"name": "ca", "mountPath": "/etc/charalora-ca", "readOnly": True})
         environment.append({"name": "CHARALORA_CA_FILE", "value": "/etc/charalora-ca/ca.crt"})

@@ -227,7 +227,12 @@ def test_the_warm_cache_is_mounted_in_both_pods(overrides: dict[str, Any], sourc
     for job in (CHECK, TRAIN):
         manifest = made(settings, **overrides)[job]
         assert {"name": "cache", **source} in pod_of(manifest)["volumes"]
-        assert "/cache" == environment(manifest)["CHARALORA_CACHE"]
+        assert "/cache" == environment(manifest)["CHARALORA_MODEL_CACHE"]
+
+
+def test_without_a_cache_nothing_is_shared() -> None:
+    for job in (CHECK, TRAIN):
+        assert "CHARALORA_MODEL_CACHE" not in environment(made()[job])
 
 
 def test_what_the_user_says_of_scheduling_reaches_the_pods() -> None:

@@ -1,6 +1,9 @@
 """Everything from outside onto this disk: the data set, the base models."""
 
 import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from charalora_spec.outcome import Outcome, TrainingError
@@ -11,7 +14,8 @@ from charalora_trainer.job import Workspace
 from charalora_trainer.progress import Unit
 from charalora_trainer.storage import Entry, Store, open_store
 from charalora_trainer.storage.keys import problem_of, refuse_hostile_keys
-from charalora_trainer.storage.staging import stage
+from charalora_trainer.storage.shared import SharedFolder, SharedFolderUnusableError, naming_unusable
+from charalora_trainer.storage.staging import OnProgress, stage
 
 # What a diffusers folder on the hub has that training needs; the rest (safety checker, Flax and ONNX weights) stays there.
 HUB_PATTERNS = ["model_index.json", *(f"{part}/*" for part in ("unet", "text_encoder", "vae", "tokenizer", "scheduler"))]
@@ -33,17 +37,39 @@ def fetch_dataset(spec: CharacterLoraSpec, workspace: Workspace, console: Consol
 def fetch_base_model(uri: str, storage: Storage, workspace: Workspace, console: Console) -> Path:
     """A base model's folder or file, here: staged from a store, from the hub's cache, or where it stands on this machine.
 
+    `CHARALORA_MODEL_CACHE` names a folder that runs share: what is there is not fetched again. Where it is full or cannot be written, a
+    warning is said and the model is fetched for this run alone.
+
     Raises:
-        TrainingError: `BaseModelInvalid` when there is none; the store or the hub cannot be read.
+        TrainingError: `BaseModelInvalid` when there is none, or when it changes meanwhile; the store or the hub cannot be read.
     """
+    cache = os.environ.get("CHARALORA_MODEL_CACHE")
+    if cache and uri.startswith(("s3://", "hf://")):
+        try:
+            with naming_unusable():
+                return _fetched(uri, storage, workspace, Path(cache), console)
+        except SharedFolderUnusableError as error:
+            console.say(f"Warning: the cache {cache} cannot take {uri} ({error}), so this run fetches it for itself.")
+    return _fetched(uri, storage, workspace, None, console)
+
+
+def _fetched(uri: str, storage: Storage, workspace: Workspace, cache: Path | None, console: Console) -> Path:
     if uri.startswith("hf://"):
-        return _from_hub(uri, console)
+        return _from_hub(uri, cache and cache / "huggingface" / "hub", console)
     source = basemodel.locate(uri, storage)
     wanted = {source.file} if source.file else set(basemodel.files_to_fetch(source.store))
-    entries = [entry for entry in source.store.list() if entry.key in wanted]
+    entries = tuple(entry for entry in source.store.list() if entry.key in wanted)
     if not entries:
         raise TrainingError(Outcome.BASE_MODEL_INVALID, f"There is no base model at {source.where}; give the uri of one.")
-    folder = _staged(source.store, entries, workspace.models / _short(uri), console, "fetch base model")
+    try:
+        if cache:
+            folder = _shared(SharedFolder(cache / "models", source.where, source.store, entries), console)
+        else:
+            folder = _staged(source.store, entries, workspace.models / _short(uri), console, "fetch base model")
+    except TrainingError as error:
+        if error.outcome is Outcome.DATASET_CHANGED:  # what staging calls every set of objects that does not stand still
+            raise TrainingError(Outcome.BASE_MODEL_INVALID, error.message) from error
+        raise
     return folder / source.file if source.file else folder
 
 
@@ -52,12 +78,31 @@ def fetch_training(store: Store, entries: list[Entry], workspace: Workspace, con
     return _staged(store, entries, workspace.trainings / _short(store.uri), console, "fetch training")
 
 
-def _staged(store: Store, entries: list[Entry], folder: Path, console: Console, name: str) -> Path:
+def _staged(store: Store, entries: Sequence[Entry], folder: Path, console: Console, name: str) -> Path:
     """The entries in `folder`, or the store's own folder where it is one of this machine."""
     if store.uri.startswith("file://"):
         return Path(store.uri.removeprefix("file://"))
-    total = sum(entry.size for entry in entries)
-    with console.stage(name, total=total, unit=Unit.BYTES) as progress:
+    with _shown(entries, console, name) as on_progress:
+        stage(store, entries, folder, on_progress)
+    return folder
+
+
+def _shared(folder: SharedFolder, console: Console) -> Path:
+    """The base model in the cache: it is there, another run is about to have it there, or it is staged now."""
+    if not folder.is_whole:
+        with folder.alone(waiting=lambda: console.stage("wait for another run that fetches this base model")):
+            if not folder.is_whole:
+                with _shown(folder.entries, console, "fetch base model") as on_progress:
+                    folder.stage(on_progress)
+                return folder.path
+    console.say(f"The base model is in the cache: {folder.path}.")
+    return folder.path
+
+
+@contextmanager
+def _shown(entries: Sequence[Entry], console: Console, name: str) -> Iterator[OnProgress]:
+    """A stage whose progress is the bytes that are here."""
+    with console.stage(name, total=sum(entry.size for entry in entries), unit=Unit.BYTES) as progress:
         done = 0
 
         def advance(bytes_done: int, _: int) -> None:
@@ -65,8 +110,7 @@ def _staged(store: Store, entries: list[Entry], folder: Path, console: Console, 
             progress.advance(bytes_done - done)
             done = bytes_done
 
-        stage(store, entries, folder, on_progress=advance)
-    return folder
+        yield advance
 
 
 def _short(uri: str) -> str:
@@ -74,8 +118,8 @@ def _short(uri: str) -> str:
     return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
-def _from_hub(uri: str, console: Console) -> Path:
-    """`hf://org/repo[@revision]` by the hub's own client and cache; HF_HOME and HF_HUB_OFFLINE are honoured.
+def _from_hub(uri: str, cache: Path | None, console: Console) -> Path:
+    """`hf://org/repo[@revision]` by the hub's own client and cache; HF_HOME, unless `cache` is given, and HF_HUB_OFFLINE are honoured.
 
     Raises:
         TrainingError: `BaseModelInvalid` when the hub knows no such model, `StorageUnreachable` when it does not answer.
@@ -86,7 +130,11 @@ def _from_hub(uri: str, console: Console) -> Path:
     repository, _, revision = uri.removeprefix("hf://").partition("@")
     console.say(f"Fetching {repository} from the Hugging Face hub, or from its cache on this machine.")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_UNWANTED))
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, cache_dir=cache, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_UNWANTED
+            )
+        )
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise TrainingError(
             Outcome.BASE_MODEL_INVALID,

@@ -26,12 +26,15 @@ OnProgress = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes that there will be."""
 
 
-def stage(store: Store, entries: Sequence[Entry], folder: Path, on_progress: OnProgress | None = None) -> None:
+def stage(store: Store, entries: Sequence[Entry], folder: Path, on_progress: OnProgress | None = None) -> list[Entry]:
     """Make `folder` hold exactly the objects `entries` of `store`, under their keys.
 
     Files that stand as they were staged, with the same ETag and size, are not fetched again; files that are not among `entries` go. The
     folder therefore belongs to staging alone. An interrupted staging goes on where it was. An index among `entries`, of a store that was
     itself staged, is left out.
+
+    Returns:
+        What was fetched, in the version that came: newer than listed where an object was replaced meanwhile.
 
     Raises:
         TrainingError: `DatasetInvalid` for keys that cannot become files; `SpecInvalid` when the folder holds files that were not staged;
@@ -45,18 +48,20 @@ def stage(store: Store, entries: Sequence[Entry], folder: Path, on_progress: OnP
         missing = [entry for entry in wanted if not staged.stands(entry)]
         progress = _Progress(on_progress, wanted, missing)
 
-        def fetch(entry: Entry) -> None:
+        def fetch(entry: Entry) -> Entry:
             try:
-                staged.add(store.download(entry.key, folder / entry.key, entry, progress.add))
+                came = store.download(entry.key, folder / entry.key, entry, progress.add)
             except KeyMissing as error:
                 raise TrainingError(
                     Outcome.DATASET_CHANGED, f"{error.uri} was listed and then deleted; start again with what is there."
                 ) from error
+            staged.add(came)
+            return came
 
         with staged.saved_at_end(), _threads(progress) as pool:
-            for done in as_completed([pool.submit(fetch, entry) for entry in missing]):
-                done.result()
+            fetched = [done.result() for done in as_completed([pool.submit(fetch, entry) for entry in missing])]
         progress.finish()
+    return fetched
 
 
 class _StoppedError(Exception):
