@@ -1,6 +1,6 @@
 # The three images of Charalora: `--target operator`, `preflight` or `trainer`. Docker and buildah build it alike.
-# Arguments: BASE (pin it by digest), TORCH (`cuda`; or `cpu`, which takes a CPU wheel of the pinned torch from a folder mounted at /wheels:
-# `docker build --build-context wheels=FOLDER`, `buildah build --volume FOLDER:/wheels:ro`).
+# Arguments: BASE (pin it by digest), TORCH (`cuda`; or `cpu`, which takes a CPU wheel of the pinned torch from a folder that both are given
+# by `--build-context wheels=FOLDER`).
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS python

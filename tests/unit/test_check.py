@@ -144,6 +144,19 @@ def test_prompts_without_the_word_are_a_warning(dataset: Path, base: Path) -> No
     assert ["No prompt of spec.preview.prompts has the trigger word"] == [text.partition(";")[0] for text in messages(checked, stops=False)]
 
 
+def test_a_word_inside_other_tags_is_a_warning(dataset: Path, base: Path) -> None:
+    """`guitar` would be read as `gui` and the character. A tag that is the word itself is meant."""
+    for number, caption in enumerate(["1girl, star_(sky)", "tar, solo", "guitar", "1girl"]):
+        (dataset / f"{number}.txt").write_text(caption)
+
+    checked = report(dataset, base, character__name="tar", preview__prompts=["tar"])
+
+    [warning] = checked.findings
+    assert Outcome.SUCCEEDED is checked.outcome
+    assert warning.text.startswith("Captions with the trigger word inside another tag, such as 'guitar' (2): it would be read as the char")
+    assert ("0.txt", "2.txt") == warning.files
+
+
 @pytest.mark.parametrize(("held_out", "expected"), [(5, Outcome.SUCCEEDED), (6, Outcome.SPEC_INVALID)])
 def test_held_out_pictures_must_leave_one_to_train_on(dataset: Path, base: Path, held_out: int, expected: Outcome) -> None:
     """Six pictures, of which five may be held out."""

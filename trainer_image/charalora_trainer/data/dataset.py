@@ -15,7 +15,7 @@ from charalora_spec.spec import Character, Dataset, OnMissing
 from charalora_trainer.data import captions, contents, pairing, sizing
 from charalora_trainer.data.contents import Opened
 from charalora_trainer.data.sizing import Bucket
-from charalora_trainer.finding import Finding, about_files
+from charalora_trainer.finding import Finding, about_files, printable
 from charalora_trainer.storage import staging
 from charalora_trainer.storage.keys import problem_of
 
@@ -117,6 +117,7 @@ def read_dataset(folder: Path, dataset: Dataset, character: Character, tokenizer
         *_empty_findings(texts, dataset.captions.on_missing),
         *sizing.findings({pair.picture: (pair.width, pair.height) for pair in kept}, dataset),
         *_length_findings(tokens),
+        *_word_inside_findings(kept, character.name),
     ]
     if not kept and not any(finding.stops for finding in found):
         found.append(
@@ -179,3 +180,15 @@ def _length_findings(tokens: dict[str, int]) -> list[Finding]:
     most = MAX_CHUNKS * CHUNK
     long = [name for name, count in tokens.items() if count > most]
     return about_files(long, f"Captions of more than {most} tokens with the sentence around them", "remove their least telling tags")
+
+
+def _word_inside_findings(pairs: Sequence[Pair], word: str) -> list[Finding]:
+    """The word is found inside longer strings too: with the word `tar`, a guitar is read as `gui` and the character."""
+    inside = {
+        pair.caption_file or pair.picture: tag
+        for pair in pairs
+        for tag in captions.parse(pair.caption)
+        if word in tag and not captions.is_word(tag, word)
+    }
+    what = f"Captions with the trigger word inside another tag, such as {printable(min(inside.values(), default=''))!r}"
+    return about_files(inside, what, "it would be read as the character there; choose another word, or rewrite these tags", stops=False)
