@@ -1,7 +1,7 @@
 """The training's attempts: which there were, what they cost, and whether another one may follow."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from charalora_operator import names
@@ -9,6 +9,7 @@ from charalora_operator.endings import End, end_of
 from charalora_operator.model import JobFacts, Observed, PodFacts
 from charalora_spec.outcome import Outcome, Retry
 from charalora_spec.spec import Run
+from charalora_spec.status import Condition, Status
 
 FIRST_PAUSE, LONGEST_PAUSE = 10, 300
 """Seconds between a failure and the next attempt; doubled with every failure."""
@@ -51,10 +52,22 @@ class Attempt:
         return gpus * round(sum(max(0.0, seconds) for seconds in held))
 
 
-def attempts_of(observed: Observed, now: datetime) -> tuple[Attempt, ...]:
+def attempts_of(observed: Observed, before: Status, now: datetime) -> tuple[Attempt, ...]:
     """The attempts that the cluster still knows of, oldest first."""
     jobs = sorted((job for job in observed.jobs.values() if job.component == names.TRAINING), key=lambda job: job.attempt)
-    return tuple(Attempt(job, pods := observed.pods_of(job.name), end_of(job, pods, now)) for job in jobs)
+    return tuple(Attempt(job, pods := observed.pods_of(job.name), _as_written(end_of(job, pods, now), job.attempt, before)) for job in jobs)
+
+
+def _as_written(end: End | None, attempt: int, before: Status) -> End | None:
+    """The end of an attempt as the status has it: its pods may be gone by now, and with them why it ended."""
+    written = next((one for one in before.attempts if one.attempt == attempt and one.end_time is not None), None)
+    outcome = next((outcome for outcome in Outcome if written is not None and outcome.reason == written.reason), None)
+    if end is None or outcome is None:
+        return end
+    about = f"Attempt {attempt}: "
+    said = next((one.message for one in before.conditions if one.type == Condition.TRAINING.value and one.reason == outcome.reason), "")
+    message = said.removeprefix(about) if said.startswith(about) else end.message
+    return replace(end, outcome=outcome, message=message)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def plan_of(resource: Resource, observed: Observed, settings: Settings, now: dat
 
 def _step(resource: Resource, observed: Observed, settings: Settings, now: datetime) -> _Step:
     """A running attempt is watched; without one the next is prepared: checks that read nothing, the check that reads, the attempt."""
-    attempts = attempts_of(observed, now)
+    attempts = attempts_of(observed, resource.status, now)
     current = attempts[-1] if attempts else None
     if resource.run is not None and current is not None and current.end is None:
         return _watch(_Scene(resource, resource.run, attempts, observed, settings, now), current)

@@ -321,6 +321,21 @@ def test_all_attempts_together_keep_the_deadline() -> None:
     assert "DeadlineExceeded" == world.state
 
 
+def test_an_end_stays_what_it_was_when_the_pods_that_told_it_are_gone() -> None:
+    """Deleted pods save, say so and vanish; were that judged anew, it would look like failures."""
+    world = World()
+    world.change(run__preemption_retries=1, run__retries=0)
+    for attempt in (1, 2):
+        job = world.train(attempt)
+        world.fail(job, Outcome.INTERRUPTED, "State saved.")
+        world.pods.clear()
+        world.look()
+
+    assert "Interrupted" == world.state
+    assert world.condition(Condition.SUCCEEDED).message.startswith("State saved. It was taken away 2 times")
+    assert "surtr-a3" not in world.jobs
+
+
 def test_a_training_that_stands_still_is_started_again() -> None:
     world = World()
     job = world.train()
