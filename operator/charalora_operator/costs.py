@@ -14,11 +14,11 @@ _ATTEMPTS_SHOWN = 20
 
 
 def attempts_and_usage(
-    before: Status, run: CharacterLora | None, picture: Picture, checkpoint: CheckpointStatus | None, now: datetime | None
+    before: Status, run: CharacterLora | None, picture: Picture, checkpoint: CheckpointStatus | None, now: datetime, *, moved: bool
 ) -> tuple[tuple[AttemptStatus, ...], Usage]:
     """Each attempt's cost, and the sum. Only growth is added: pods that are gone by now have been counted.
 
-    Without `now`, a running attempt's cost stays as it was written: it would change every second.
+    Unless the training has `moved`, a running attempt's cost stays as it was written: it would change every second.
     """
     known = {one.attempt: one for one in before.attempts}
     gpus = run.spec.resources.gpus if run is not None else 0
@@ -28,13 +28,20 @@ def attempts_and_usage(
         old = known.get(attempt.number)
         if old is not None and old.end_time is not None:
             continue  # its account is closed
-        new = _account(attempt, old, gpus, checkpoint, now)
+        new = _account(attempt, old, gpus, checkpoint, now if moved else None)
         gained += new.gpu_seconds - (old.gpu_seconds if old else 0)
         wasted += new.wasted_gpu_seconds - (old.wasted_gpu_seconds if old else 0)
         known[attempt.number] = new
+    there = {attempt.number for attempt in picture.attempts}
+    known |= {number: _taken_away(old, now) for number, old in known.items() if number not in there and old.end_time is None}
     shown = tuple(known[number] for number in sorted(known))[-_ATTEMPTS_SHOWN:]
     usage = total.model_copy(update={"gpu_seconds": total.gpu_seconds + gained, "wasted_gpu_seconds": total.wasted_gpu_seconds + wasted})
     return shown, usage
+
+
+def _taken_away(old: AttemptStatus, now: datetime) -> AttemptStatus:
+    """The account of an attempt whose Job somebody deleted: what it cost last, and nothing more to come."""
+    return old.model_copy(update={"reason": Outcome.INTERRUPTED.reason, "end_time": to_the_second(now)})
 
 
 def _account(

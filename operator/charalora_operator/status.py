@@ -29,7 +29,7 @@ def status_of(resource: Resource, observed: Observed, picture: Picture, settings
     current = picture.current
     checkpoint = _checkpoint(before, run, observed.sample, picture)
     progress = _progress(before, run, observed.sample, picture, settings)
-    attempts, usage = attempts_and_usage(before, run, picture, checkpoint, now if progress != before.progress else None)
+    attempts, usage = attempts_and_usage(before, run, picture, checkpoint, now, moved=progress != before.progress)
     status = before.model_copy(
         update={
             "observed_generation": resource.generation,

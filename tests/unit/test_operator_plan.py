@@ -365,6 +365,21 @@ def test_a_job_that_somebody_deleted_is_followed_by_the_next_attempt() -> None:
     assert "surtr-a2" in world.jobs
 
 
+def test_the_account_of_an_attempt_whose_job_somebody_deleted_is_closed() -> None:
+    world = World()
+    job = world.train()
+    del world.jobs[job]
+    world.pods = {name: pod for name, pod in world.pods.items() if pod.job != job}
+
+    world.look()
+    world.train(2)
+
+    assert [(1, "Interrupted", True), (2, "Running", False)] == [
+        (one.attempt, one.reason, bool(one.end_time)) for one in world.status.attempts
+    ]
+    assert 1 == world.status.preemptions
+
+
 def test_a_new_attempt_waits_until_the_last_pods_are_gone() -> None:
     world = World()
     world.change(resources__nodes=2, resources__gpus=1)
