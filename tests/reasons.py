@@ -186,8 +186,7 @@ def own_operator(place: Place, *values: str) -> Iterator[None]:
     meant = [
         ([GROUP], ["characterloras/status"]),
         (["batch"], ["jobs"]),
-        ([""], ["configmaps", "services"]),
-        (["events.k8s.io"], ["events"]),
+        ([""], ["configmaps", "services", "events"]),
     ]
     rules = [{"apiGroups": groups, "apiVersions": ["*"], "operations": ["*"], "resources": kinds} for groups, kinds in meant]
     policy = {

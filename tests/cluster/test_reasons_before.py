@@ -391,7 +391,7 @@ def test_images_policies_and_gpus_that_are_not_what_the_administrator_thought(
     """An operator whose trainer image nobody has, whose cache no namespace allows, and whose GPUs are not there."""
     refused = Cause(Outcome.PODS_REFUSED, ("The cluster refuses to make the pods", 'violates PodSecurity "restricted', "hostPath"))
     missing = Cause(Outcome.IMAGE_PULL_FAILED, ("cannot fetch the image of pod surtr-a1-0", "keeps trying"))
-    mismatch = Cause(Outcome.GPU_MISMATCH, ("This machine shows no GPU where 1 was asked for", "look at its driver and device plugin"))
+    mismatch = Cause(Outcome.GPU_MISMATCH, ("This machine shows 0 GPUs where 1 were asked for", "look at its driver and device plugin"))
     with fresh_place() as place:
         image, _, tag = place.target.images["trainer"].rpartition(":")
         values = (f"images.trainer.tag={place.namespace}", "settings.trainOnCpu=false", "settings.nodeCachePath=/var/cache/charalora")
