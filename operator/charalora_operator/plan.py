@@ -1,20 +1,21 @@
 """What to do for one resource, decided from what is seen of it. Everything that the operator ever does starts here."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from charalora_operator import desired, names
 from charalora_operator.attempts import Attempt, attempts_of, seconds_left, verdict
 from charalora_operator.checks import first_blocker
 from charalora_operator.endings import LOST_AFTER, End, end_of
-from charalora_operator.model import Action, Create, DeleteJob, DeleteResource, EndJob, JobState, Observed, Resource
+from charalora_operator.model import Action, Create, DeleteJob, DeleteResource, EndJob, JobState, Observed, PodFacts, Resource
 from charalora_operator.picture import Picture
 from charalora_operator.settings import Settings
 from charalora_operator.status import has_succeeded, status_of
 from charalora_operator.waiting import Waiting, waiting_for, waiting_in_queue
 from charalora_spec.outcome import Outcome
 from charalora_spec.spec import CharacterLora
-from charalora_spec.status import Status
+from charalora_spec.status import Condition, Status
 
 _SAVING = "The training saves its state and gives its GPUs back."
 
@@ -111,7 +112,7 @@ def _checked(scene: _Scene) -> _Step:
         make = tuple(Create(manifest) for manifest in desired.manifests_of_check(scene.resource, run, scene.settings))
         return _Step(Picture(attempts, waiting=(Outcome.CHECKING, "The check is being started.")), make)
     pods = scene.observed.pods_of(job.name)
-    checked = end_of(job, pods, scene.now)
+    checked = _as_written(end_of(job, pods, scene.now), pods, scene.resource.status)
     if checked is None:
         why = waiting_for(pods, scene.observed.refused.get(job.name, ""))
         return _Step(Picture(attempts, waiting=why or (Outcome.CHECKING, Outcome.CHECKING.meaning)))
@@ -120,6 +121,17 @@ def _checked(scene: _Scene) -> _Step:
     if run.spec.run.suspend:
         return _Step(Picture(attempts, checked=checked, waiting=(Outcome.SUSPENDED, "run.suspend is true; set it to false to go on.")))
     return _begin(scene, checked)
+
+
+def _as_written(checked: End | None, pods: Sequence[PodFacts], before: Status) -> End | None:
+    """The end of a check as the status has it, where its pods are gone, and with them what they found."""
+    written = next((one for one in before.conditions if one.type == Condition.DATASET_READY.value and one.status != "Unknown"), None)
+    if checked is None or written is None or any(pod.ending for pod in pods):
+        return checked
+    if checked.outcome is Outcome.SUCCEEDED:
+        return replace(checked, message=written.message)
+    outcome = next((outcome for outcome in Outcome if outcome.reason == written.reason), checked.outcome)
+    return replace(checked, outcome=outcome, message=written.message)
 
 
 def _begin(scene: _Scene, checked: End) -> _Step:

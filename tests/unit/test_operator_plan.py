@@ -336,6 +336,27 @@ def test_an_end_stays_what_it_was_when_the_pods_that_told_it_are_gone() -> None:
     assert "surtr-a3" not in world.jobs
 
 
+def test_what_a_check_found_stays_when_its_pods_are_gone() -> None:
+    """That the storage did not answer is not in the Job, and what was found is not either."""
+    world = World()
+    world.look()
+    world.fail(world.check, Outcome.STORAGE_UNREACHABLE, "Nobody answers.")
+    world.pods.clear()
+    world.look()
+
+    assert "StorageUnreachable" == world.state
+    assert "Nobody answers." == world.condition(Condition.SUCCEEDED).message
+
+    paused = World()
+    paused.change(run__suspend=True)
+    paused.pass_check()
+    found = paused.condition(Condition.DATASET_READY).message
+    paused.pods.clear()
+    paused.look()
+    assert found.startswith("24 pictures")
+    assert ("True", found) == (paused.condition(Condition.DATASET_READY).status, paused.condition(Condition.DATASET_READY).message)
+
+
 def test_a_training_that_stands_still_is_started_again() -> None:
     world = World()
     job = world.train()
