@@ -167,6 +167,12 @@ def held(pod: Mapping[str, Any]) -> float:
     return (ended(pod) - scheduled(pod)).total_seconds()
 
 
+def results(files: Mapping[str, bytes], steps: int) -> dict[str, bytes]:
+    """An output prefix with the last state alone: which earlier one stays depends on when a training was stopped."""
+    last = f"state/step-{steps:06}/"
+    return {name: data for name, data in files.items() if not name.startswith("state/step-") or name.startswith(last)}
+
+
 def _state(status: Status) -> str:
     return next((one.reason for one in status.conditions if one.type == Condition.SUCCEEDED.value), "")
 

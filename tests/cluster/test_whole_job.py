@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from charalora_spec.status import Condition, Status
-from cluster_runs import SECONDS, Place, Run, ended, held, scheduled
+from cluster_runs import SECONDS, Place, Run, ended, held, results, scheduled
 from target import OPERATOR_NAMESPACE, Target, TargetError
 from trainings import WORD, differences
 
-STEPS, SAVE_EVERY = 480, 60
+STEPS, SAVE_EVERY = 720, 90
 LONG: Mapping[str, Any] = {"training.steps": STEPS, "training.saveEvery": SAVE_EVERY, "training.loss.heldOut": 1, "resources.cpu": "1"}
-"""Some ten seconds of training, so that there is a middle."""
+"""Some twenty seconds of training, so that there is a middle."""
 
 GUIDED = [
     "cfg.yaml",
@@ -97,8 +97,8 @@ def middle(shared_place: Place, finished: Finished) -> Callable[..., Run]:
 
     def begin(name: str, **fields: Any) -> Run:
         run = shared_place.start(name, **(dict(LONG) | fields))
-        run.until("a saved state", lambda status: status.checkpoint is not None)
-        assert run.status.completion_time is None, "It was over before anything could happen to it."
+        status = run.until("a saved state", lambda status: status.checkpoint is not None)
+        assert status.completion_time is None, "It was over before anything could happen to it."
         return run
 
     return begin
@@ -246,7 +246,7 @@ def test_a_pause_gives_the_gpus_back_and_the_rest_is_trained_as_if_it_had_not_be
     succeeded(run, attempts=2)
 
     assert f"Going on after step {paused.checkpoint.step}" in run.log(2)
-    assert [] == differences(finished.files, run.place.output("paused"))
+    assert [] == differences(results(finished.files, STEPS), results(run.place.output("paused"), STEPS))
 
 
 def test_a_pod_and_a_job_deleted_by_hand_are_followed_by_attempts_that_go_on(middle: Callable[..., Run], finished: Finished) -> None:
@@ -262,7 +262,7 @@ def test_a_pod_and_a_job_deleted_by_hand_are_followed_by_attempts_that_go_on(mid
 
     assert 2 == run.status.preemptions
     assert "Going on after step" in run.log(3)
-    assert [] == differences(finished.files, run.place.output("deleted"))
+    assert [] == differences(results(finished.files, STEPS), results(run.place.output("deleted"), STEPS))
 
 
 def test_operators_killed_in_mid_run_lose_nothing_and_do_nothing_twice(
@@ -279,7 +279,7 @@ def test_operators_killed_in_mid_run_lose_nothing_and_do_nothing_twice(
     assert run.status.artifacts
     assert run.status.usage
     assert held(run.trainers()[0]) == pytest.approx(run.status.usage.gpu_seconds, abs=1)
-    assert [] == differences(finished.files, run.place.output("unwatched"))
+    assert [] == differences(results(finished.files, STEPS), results(run.place.output("unwatched"), STEPS))
 
 
 def test_a_deadline_ends_it_with_everything_saved(middle: Callable[..., Run]) -> None:
