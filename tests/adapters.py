@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from charalora_trainer.export.metadata import BaseModelFacts, BucketFacts, DatasetFacts, TrainingFacts
+from charalora_trainer.export.metadata import BucketFacts, DatasetFacts, TrainedBase, TrainingFacts
 from charalora_trainer.weights import Adapter, LoraModule
 
 UNET_TARGETS = re.compile(r".*\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))")
@@ -111,7 +111,7 @@ def training_facts(**changes: Any) -> TrainingFacts:
         rates={"unet": 4e-4, "text_encoder": 4e-5, "embedding": 1.2e-2},
         batch=4,
         total_batch=4,
-        base_model=BaseModelFacts("animefull-latest"),
+        base_model=TrainedBase("animefull-latest"),
         dataset=DatasetFacts("surtr_dataset", 30, buckets, {"1girl": 30, "solo": 28, "horns": 30}),
         started=datetime(2026, 11, 22, 20, 0, tzinfo=UTC),
         saved=datetime(2026, 11, 22, 20, 30, tzinfo=UTC),

@@ -20,7 +20,7 @@ from charalora_spec.spec import Prediction, Preview, effective_preview_prompts
 from charalora_trainer.model.load import DiffusionModels, load_models
 from charalora_trainer.model.lora import add_lora, set_strength
 from charalora_trainer.model.text import splice
-from charalora_trainer.stages.picture_files import Source, Sources
+from charalora_trainer.stages.picture_files import Ingredient, Ingredients
 from charalora_trainer.stages.preview import Picture, Recipe, generate, neutral_prompt, save_picture
 from charalora_trainer.weights import Word
 from toyworld.architecture import untrained_base
@@ -336,7 +336,9 @@ def test_the_yaml_makes_the_picture_again(models: DiffusionModels, tmp_path: Pat
     """Every setting is resolved; its `preview` is one that a resource takes, and gives the same pixels."""
     picture = made(models, replace(RECIPE, num=2), WORD)[1]
     _, info = save_picture(
-        picture, tmp_path, Sources(Source("toy", "ab" * 32), Source("lora-100"), (Source("surtr_arknights-100", "cd" * 32),))
+        picture,
+        tmp_path,
+        Ingredients(Ingredient("toy", "ab" * 32), Ingredient("lora-100"), (Ingredient("surtr_arknights-100", "cd" * 32),)),
     )
 
     noted = yaml.safe_load(info.read_text(encoding="utf-8"))
@@ -353,7 +355,7 @@ def test_the_yaml_makes_the_picture_again(models: DiffusionModels, tmp_path: Pat
 
 def test_the_png_tells_webui_how_it_was_made(tmp_path: Path) -> None:
     """The `parameters` text as webui writes it, its own emphasis included: pasting it there sets the same picture up."""
-    sources = Sources(Source("toy", "ab" * 32), Source("lora-100", "ef" * 32), (Source("surtr_arknights", "cd" * 32),))
+    sources = Ingredients(Ingredient("toy", "ab" * 32), Ingredient("lora-100", "ef" * 32), (Ingredient("surtr_arknights", "cd" * 32),))
     image, _ = save_picture(drawn(r"1girl, {surtr_arknights:1.2}, re:zero \(x\)"), tmp_path, sources)
 
     text = Image.open(image).info["parameters"]
@@ -371,7 +373,7 @@ def test_the_png_tells_webui_how_it_was_made(tmp_path: Path) -> None:
 
 def test_webui_reads_every_parameter_back(tmp_path: Path) -> None:
     """By webui's own expression for the last line (modules/infotext_utils.py), values with commas or colons are quoted JSON."""
-    image, _ = save_picture(drawn(), tmp_path, Sources(Source("toy: the first, small", "ab" * 32)))
+    image, _ = save_picture(drawn(), tmp_path, Ingredients(Ingredient("toy: the first, small", "ab" * 32)))
 
     last = Image.open(image).info["parameters"].splitlines()[-1]
     read = dict(re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', last))

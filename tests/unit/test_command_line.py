@@ -2,17 +2,29 @@
 
 import errno
 import json
+import re
 from pathlib import Path
 
 import click
 import pytest
 import torch
+from click.testing import CliRunner
 
 from charalora_spec.outcome import TERMINATION_MESSAGE_BYTES, Outcome, TrainingError, termination_message
 from charalora_trainer.cli.ending import Ending
+from charalora_trainer.cli.main import charalora
 from charalora_trainer.cli.resource import file_uri, model_uri, overridden, parsed, resource_name
 from charalora_trainer.cli.train import resource
 from charalora_trainer.failures import known_failure
+
+TRAINER = Path(__file__).resolve().parents[2] / "trainer_image"
+
+
+def test_help_names_every_environment_variable() -> None:
+    """Those that the sources name, and no other."""
+    named = {variable for file in TRAINER.rglob("*.py") for variable in re.findall(r"CHARALORA_[A-Z_]+", file.read_text())}
+
+    assert named == set(re.findall(r"CHARALORA_[A-Z_]+", CliRunner().invoke(charalora, ["--help"]).output))
 
 
 def test_an_override_changes_one_field_and_leaves_the_document() -> None:

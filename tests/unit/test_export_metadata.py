@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from adapters import small_adapter, training_facts
 from charalora_trainer.export import tensorfile, webui
-from charalora_trainer.export.metadata import BaseModelFacts, TrainingFacts, file_hashes
+from charalora_trainer.export.metadata import TrainedBase, TrainingFacts, file_hashes
 from charalora_trainer.weights import Adapter, LoraModule
 
 
@@ -70,7 +70,7 @@ def test_epochs_are_counted_in_whole_passes(tmp_path: Path) -> None:
 
 def test_the_model_specification_tells_how_to_use_it(tmp_path: Path) -> None:
     """Stability's modelspec 1.0.1."""
-    found = metadata(tmp_path, training_facts(base_model=BaseModelFacts("nai", prediction="v_prediction")))
+    found = metadata(tmp_path, training_facts(base_model=TrainedBase("nai", prediction="v_prediction")))
 
     assert "2026-11-22T20:30:00+00:00" == found["modelspec.date"]
     assert "surtr_arknights" == found["modelspec.trigger_phrase"]
@@ -93,7 +93,7 @@ def test_the_base_models_hash_is_left_out_where_there_is_none(tmp_path: Path) ->
     sha256 = "ab" * 32
 
     assert "ss_new_sd_model_hash" not in metadata(tmp_path, training_facts())
-    assert sha256 == metadata(tmp_path, training_facts(base_model=BaseModelFacts("nai", sha256)))["ss_new_sd_model_hash"]
+    assert sha256 == metadata(tmp_path, training_facts(base_model=TrainedBase("nai", sha256)))["ss_new_sd_model_hash"]
 
 
 def test_hashes_are_those_that_webui_and_civitai_compute(tmp_path: Path) -> None:

@@ -4,10 +4,8 @@ A state is a folder with its files and, written last, a `manifest.json` with the
 in a store, which has no rename, a state without its manifest does not exist for any reader.
 """
 
-import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from charalora_trainer.storage import Store
 from charalora_trainer.storage.uploads import Uploads
+from charalora_trainer.storage.wholefile import sha256_of, to_disk
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +49,14 @@ class Checkpoints:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         write(draft)
-        files = {file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in sorted(draft.iterdir())}
+        files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in sorted(draft.iterdir())}
         (draft / MANIFEST).write_text(json.dumps({"step": step, "identity": self._identity, "files": files}, indent=1))
         for file in draft.iterdir():
-            _to_disk(file)
+            to_disk(file)
         folder = self._root / f"step-{step:06d}"
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
-        _to_disk(self._root)
+        to_disk(self._root)
         for state in self._states()[:-KEPT]:
             shutil.rmtree(state.folder, ignore_errors=True)
         return State(step, folder)
@@ -138,7 +137,7 @@ def damage(folder: Path, identity: str) -> str | None:
         file = folder / name
         if not file.is_file():
             return f"{name} is missing"
-        if file.stat().st_size != expected["bytes"] or _digest(file) != expected["sha256"]:
+        if file.stat().st_size != expected["bytes"] or sha256_of(file) != expected["sha256"]:
             return f"{name} is not what was saved"
     return None
 
@@ -150,17 +149,3 @@ def _key(step: int, name: str) -> str:
 def _step_of(key: str) -> int:
     match = _FOLDER.search(key)
     return int(match[1]) if match else -1
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    """Make sure that a crash of the machine cannot leave the new name with old content."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -50,6 +50,18 @@ def charalora(log_level: str, *, log_json: bool) -> None:
       charalora train --character-name surtr_arknights --dataset-dir /data/surtr --base-model /models/animefull
       charalora generate --exp-dir exps/2026-11-22-23-20-04 --model-steps 1000 \\
           --prompt 'masterpiece, best quality, 1girl, solo, {surtr_arknights-1000:1.2}'
+
+    \b
+    Environment, beside that of AWS and of the Hugging Face hub:
+      CHARALORA_CACHE            folder for working files [~/.cache/charalora]
+      CHARALORA_MODEL_CACHE      folder of base models that runs share; without it each run fetches its own
+      CHARALORA_DEVICE           cpu: leave GPUs alone
+      CHARALORA_GPUS             end with GpuMismatch unless this machine shows so many
+      CHARALORA_CA_FILE          certificates that sign the storage's
+      CHARALORA_STORAGE_TIMEOUT  seconds after which a storage that does not answer is given up
+      CHARALORA_METRICS_PORT     port that a run serves its figures on, for Prometheus
+      CHARALORA_TERMINATION_LOG  file for how the command ended, as JSON
+      CHARALORA_LOG_LEVEL, CHARALORA_LOG_JSON  as the options
     """
     logs.configure(log_level.upper(), as_json=log_json)
     os.environ.update({logs.ENV_LEVEL: log_level.upper(), logs.ENV_JSON: "1" if log_json else "0"})  # for a training's processes

@@ -27,7 +27,7 @@ class BucketFacts:
 
 
 @dataclass(frozen=True)
-class BaseModelFacts:
+class TrainedBase:
     """The model that the LoRA was trained on.
 
     Attributes:
@@ -82,7 +82,7 @@ class TrainingFacts:
     rates: Mapping[str, float]
     batch: int
     total_batch: int
-    base_model: BaseModelFacts
+    base_model: TrainedBase
     dataset: DatasetFacts
     started: datetime
     saved: datetime

@@ -1,10 +1,9 @@
 """Writing a file so that a reader, and a crash at any moment, finds the old one or the new one, never a part."""
 
-import os
 from pathlib import Path
 
 from charalora_trainer.storage.faults import naming_disk_faults
-from charalora_trainer.storage.wholefile import whole_file
+from charalora_trainer.storage.wholefile import to_disk, whole_file
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -13,7 +12,6 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         TrainingError: `DiskFull` when there is no room; nothing is left behind then.
     """
-    with naming_disk_faults(f"Writing {path}"), whole_file(path) as draft, draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with naming_disk_faults(f"Writing {path}"), whole_file(path) as draft:
+        draft.write_bytes(data)
+        to_disk(draft)

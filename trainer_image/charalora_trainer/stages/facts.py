@@ -1,6 +1,5 @@
 """What the files of a training tell about it, gathered from the job."""
 
-import hashlib
 from collections import Counter
 from datetime import datetime
 from functools import cache
@@ -9,9 +8,10 @@ from urllib.parse import unquote, urlsplit
 
 from charalora_trainer.basemodel import FILE_ENDINGS
 from charalora_trainer.data import captions
-from charalora_trainer.export.metadata import BaseModelFacts, BucketFacts, DatasetFacts, TrainingFacts
+from charalora_trainer.export.metadata import BucketFacts, DatasetFacts, TrainedBase, TrainingFacts
 from charalora_trainer.job import Job
 from charalora_trainer.rates import effective_rates
+from charalora_trainer.storage.wholefile import sha256_of
 
 
 def training_facts(job: Job, step: int, saved: datetime) -> TrainingFacts:
@@ -26,7 +26,7 @@ def training_facts(job: Job, step: int, saved: datetime) -> TrainingFacts:
         rates=effective_rates(training, job.processes)._asdict(),
         batch=training.batch_size,
         total_batch=training.batch_size * job.processes * training.gradient_accumulation,
-        base_model=BaseModelFacts(
+        base_model=TrainedBase(
             last_part(spec.base_model.uri), checkpoint_digest(job.base_model), spec.base_model.prediction.value, training.clip_skip
         ),
         dataset=_dataset_facts(job),
@@ -49,10 +49,7 @@ def training_facts(job: Job, step: int, saved: datetime) -> TrainingFacts:
 @cache
 def checkpoint_digest(base_model: Path) -> str | None:
     """SHA-256 of a base model that is one file, by which sites know it; none of a folder. Gigabytes are read once."""
-    if base_model.is_dir():
-        return None
-    with base_model.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None if base_model.is_dir() else sha256_of(base_model)
 
 
 def _dataset_facts(job: Job) -> DatasetFacts:

@@ -20,6 +20,8 @@ from charalora_trainer.storage.staging import OnProgress, stage
 # What a diffusers folder on the hub has that training needs; the rest (safety checker, Flax and ONNX weights) stays there.
 HUB_PATTERNS = ["model_index.json", *(f"{part}/*" for part in ("unet", "text_encoder", "vae", "tokenizer", "scheduler"))]
 HUB_UNWANTED = ["*.msgpack", "*.onnx", "*.non_ema.*", "*.ema.*"]
+MODEL_CACHE = "CHARALORA_MODEL_CACHE"
+"""Environment variable: a folder of base models that runs share, of several machines too; without it each run fetches its own."""
 
 
 def fetch_dataset(spec: CharacterLoraSpec, workspace: Workspace, console: Console) -> Path:
@@ -37,13 +39,13 @@ def fetch_dataset(spec: CharacterLoraSpec, workspace: Workspace, console: Consol
 def fetch_base_model(uri: str, storage: Storage, workspace: Workspace, console: Console) -> Path:
     """A base model's folder or file, here: staged from a store, from the hub's cache, or where it stands on this machine.
 
-    `CHARALORA_MODEL_CACHE` names a folder that runs share: what is there is not fetched again. Where it is full or cannot be written, a
-    warning is said and the model is fetched for this run alone.
+    What is in the folder that `MODEL_CACHE` names is not fetched again. Where that is full or cannot be written, a warning is said and the
+    model is fetched for this run alone.
 
     Raises:
         TrainingError: `BaseModelInvalid` when there is none, or when it changes meanwhile; the store or the hub cannot be read.
     """
-    cache = os.environ.get("CHARALORA_MODEL_CACHE")
+    cache = os.environ.get(MODEL_CACHE)
     if cache and uri.startswith(("s3://", "hf://")):
         try:
             with naming_unusable():

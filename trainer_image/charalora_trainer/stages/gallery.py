@@ -11,7 +11,7 @@ from charalora_trainer.learner import DTYPES, Learner
 from charalora_trainer.model.load import DiffusionModels, load_models
 from charalora_trainer.model.lora import apply_adapter, set_strength
 from charalora_trainer.stages.facts import model_name
-from charalora_trainer.stages.picture_files import Source, Sources, save_picture
+from charalora_trainer.stages.picture_files import Ingredient, Ingredients, save_picture
 from charalora_trainer.stages.preview import generate
 from charalora_trainer.stages.recipe import Recipe
 from charalora_trainer.stages.train import StopAsked
@@ -54,15 +54,15 @@ class Gallery:
                     raise _StoppedError
 
             for picture in generate(models, [self._learner.word()], self._recipe, self._job.run.spec.training.clip_skip, on_step):
-                made.extend(save_picture(picture, folder, self._sources(step)))
+                made.extend(save_picture(picture, folder, self._ingredients(step)))
             return made
         return []
 
-    def _sources(self, step: int) -> Sources:
+    def _ingredients(self, step: int) -> Ingredients:
         """Names of what the pictures are made with. Its files are being written meanwhile; their digests stand in the manifest."""
         spec = self._job.run.spec
         base = model_name(spec.preview.base_model or spec.base_model.uri)
-        return Sources(Source(base), Source(f"lora-{step}"), (Source(f"{spec.character.name}-{step}"),))
+        return Ingredients(Ingredient(base), Ingredient(f"lora-{step}"), (Ingredient(f"{spec.character.name}-{step}"),))
 
     @contextmanager
     def _models(self) -> Iterator[DiffusionModels]:

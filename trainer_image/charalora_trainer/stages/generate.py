@@ -1,6 +1,5 @@
 """Pictures from the files of a training: what the guide's visualizer does."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,9 +18,10 @@ from charalora_trainer.model.load import DiffusionModels, load_models
 from charalora_trainer.model.lora import apply_adapter
 from charalora_trainer.stages.facts import model_name
 from charalora_trainer.stages.fetch import fetch_base_model, fetch_training
-from charalora_trainer.stages.picture_files import Source, Sources
+from charalora_trainer.stages.picture_files import Ingredient, Ingredients
 from charalora_trainer.stages.preview import Recipe, generate, save_picture
 from charalora_trainer.storage import open_store
+from charalora_trainer.storage.wholefile import sha256_of
 from charalora_trainer.weights import Word
 from charalora_trainer.words import embedding
 
@@ -83,11 +83,11 @@ def generate_from_files(training: str, step: int, recipe: Recipe, base_model: st
     with console.stage("load base model"):
         models = _models(model_path, told.prediction)
         apply_adapter(models, hcp.read_step(folder / "ckpts", step), recipe.lora_scale)
-        sources = _sources(model_path, uri, folder / "ckpts", step, words)
+        ingredients = _ingredients(model_path, uri, folder / "ckpts", step, words)
     made: list[Path] = []
     with console.stage("generate", total=recipe.denoising_steps) as progress:
         for picture in generate(models, _named(words, step), recipe, told.clip_skip, progress.advance):
-            image, _ = save_picture(picture, output, sources)
+            image, _ = save_picture(picture, output, ingredients)
             made.append(image)
     return made
 
@@ -134,19 +134,14 @@ def _models(path: Path, prediction: Prediction) -> DiffusionModels:
     return load_models(path, prediction).to(torch.device("cuda" if on_gpu else "cpu"), torch.float16 if on_gpu else torch.float32)
 
 
-def _sources(base_model: Path, uri: str, ckpts: Path, step: int, words: Iterable[Path]) -> Sources:
+def _ingredients(base_model: Path, uri: str, ckpts: Path, step: int, words: Iterable[Path]) -> Ingredients:
     """What webui knows these files by: the digest of a base model's file, of the LoRA's tensors, of an embedding's file."""
     lora = ckpts / f"lora-{step}.safetensors"
-    return Sources(
-        base_model=Source(model_name(uri), _sha256(base_model) if base_model.is_file() else None),
-        lora=Source(lora.stem, file_hashes(lora).model_hash if lora.is_file() else None),
-        embeddings=tuple(Source(path.stem, _sha256(path)) for path in words),
+    return Ingredients(
+        base_model=Ingredient(model_name(uri), sha256_of(base_model) if base_model.is_file() else None),
+        lora=Ingredient(lora.stem, file_hashes(lora).model_hash if lora.is_file() else None),
+        embeddings=tuple(Ingredient(path.stem, sha256_of(path)) for path in words),
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stem(key: str) -> str:

@@ -25,7 +25,7 @@ _NUMBERED = re.compile(r"([0-9]+)-")
 
 
 @dataclass(frozen=True)
-class Source:
+class Ingredient:
     """A file that a picture was made with.
 
     Attributes:
@@ -38,15 +38,15 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Sources:
+class Ingredients:
     """All files that a picture was made with."""
 
-    base_model: Source | None = None
-    lora: Source | None = None
-    embeddings: tuple[Source, ...] = ()
+    base_model: Ingredient | None = None
+    lora: Ingredient | None = None
+    embeddings: tuple[Ingredient, ...] = ()
 
 
-def save_picture(picture: Picture, folder: Path, sources: Sources | None = None) -> tuple[Path, Path]:
+def save_picture(picture: Picture, folder: Path, ingredients: Ingredients | None = None) -> tuple[Path, Path]:
     """Write `{n}-{seed}-{prompt}.png` and `{n}-{seed}-info.yaml` under the next free number, each whole or not at all.
 
     Other files in the folder do no harm, and several processes may write at the same time.
@@ -58,23 +58,23 @@ def save_picture(picture: Picture, folder: Path, sources: Sources | None = None)
         TrainingError: `DiskFull`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sources = sources or Sources()
+    ingredients = ingredients or Ingredients()
     notes = PngInfo()
-    notes.add_text("parameters", infotext(picture, sources))
+    notes.add_text("parameters", infotext(picture, ingredients))
     content = io.BytesIO()
     picture.image.save(content, "PNG", pnginfo=notes)
     with _claimed_number(folder) as number:
         image = folder / f"{number}-{picture.seed}-{_UNFIT.sub('_', picture.prompt[:PROMPT_LETTERS])}.png"
         info = folder / f"{number}-{picture.seed}-info.yaml"
-        write_whole(info, yaml.safe_dump(details(picture, sources), sort_keys=False, allow_unicode=True, width=120).encode())
+        write_whole(info, yaml.safe_dump(details(picture, ingredients), sort_keys=False, allow_unicode=True, width=120).encode())
         write_whole(image, content.getvalue())
     return image, info
 
 
-def details(picture: Picture, sources: Sources) -> dict[str, Any]:
+def details(picture: Picture, ingredients: Ingredients) -> dict[str, Any]:
     """How the picture was made, every setting resolved; `preview` can be copied into a resource and gives this picture again."""
     recipe = picture.recipe
-    used = {"baseModel": sources.base_model, "lora": sources.lora}
+    used = {"baseModel": ingredients.base_model, "lora": ingredients.lora}
     return {
         "seed": picture.seed,
         "preview": {
@@ -90,18 +90,18 @@ def details(picture: Picture, sources: Sources) -> dict[str, Any]:
         },
         "clipSkip": picture.clip_skip,
         "sampler": SAMPLER,
-        **{name: {"name": source.name, "sha256": source.digest} for name, source in used.items() if source},
-        "embeddings": [{"name": source.name, "sha256": source.digest} for source in sources.embeddings],
+        **{name: {"name": ingredient.name, "sha256": ingredient.digest} for name, ingredient in used.items() if ingredient},
+        "embeddings": [{"name": ingredient.name, "sha256": ingredient.digest} for ingredient in ingredients.embeddings],
         "versions": {name: version(name) for name in ("charalora", "torch", "diffusers", "transformers")},
     }
 
 
-def infotext(picture: Picture, sources: Sources) -> str:
+def infotext(picture: Picture, ingredients: Ingredients) -> str:
     """The same as webui writes it into its pictures: pasted there, it sets prompts, sampler, seed, size and clip skip.
 
     Format: webui 1.10.1, modules/processing.py `create_infotext`. Emphasis is written in webui's round brackets.
     """
-    recipe, base, lora = picture.recipe, sources.base_model, sources.lora
+    recipe, base, lora = picture.recipe, ingredients.base_model, ingredients.lora
     prompt = render_webui(parse(picture.prompt))
     fields = {
         "Steps": recipe.inference_steps,
@@ -113,7 +113,7 @@ def infotext(picture: Picture, sources: Sources) -> str:
         "Model": base.name if base else None,
         "Clip skip": picture.clip_skip + 1 if picture.clip_skip else None,
         "Lora hashes": _hashes((lora,) if lora else ()),
-        "TI hashes": _hashes(sources.embeddings),
+        "TI hashes": _hashes(ingredients.embeddings),
         "Version": f"Charalora {version('charalora')}",
     }
     lines = [f"{prompt} <lora:{lora.name}:{recipe.lora_scale:.10g}>" if lora else prompt]
@@ -123,7 +123,7 @@ def infotext(picture: Picture, sources: Sources) -> str:
     return "\n".join(lines)
 
 
-def _hashes(files: tuple[Source, ...]) -> str | None:
+def _hashes(files: tuple[Ingredient, ...]) -> str | None:
     return ", ".join(f"{file.name}: {file.digest[:12]}" for file in files if file.digest) or None
 
 

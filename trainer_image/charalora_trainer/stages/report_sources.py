@@ -1,7 +1,6 @@
 """What the report shows, read from the files of an output folder."""
 
 import base64
-import hashlib
 import io
 import re
 from collections import defaultdict
@@ -30,6 +29,7 @@ from charalora_trainer.stages.report import (
 )
 from charalora_trainer.storage import Store
 from charalora_trainer.storage.staging import stage
+from charalora_trainer.storage.wholefile import sha256_of
 
 FACTS_FILE = "report.json"
 MOST_STEPS = 12  # pictures of more steps would make the page too heavy to open on a phone
@@ -125,7 +125,9 @@ def preview_rows(folder: Path) -> tuple[tuple[PreviewRow, ...], int]:
 def written_files(folder: Path) -> tuple[WrittenFile, ...]:
     """Every file that a person may want, the pair to publish first, then by path and step."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = (WrittenFile(name, (folder / name).stat().st_size, _sha256(folder / name)) for name in names if not NOT_LISTED.fullmatch(name))
+    files = (
+        WrittenFile(name, (folder / name).stat().st_size, sha256_of(folder / name)) for name in names if not NOT_LISTED.fullmatch(name)
+    )
     return tuple(sorted(files, key=_in_reading_order))
 
 
@@ -159,8 +161,3 @@ def _in_reading_order(file: WrittenFile) -> tuple[bool, list[tuple[int, str]]]:
     """Numbers by their value: step 200 before step 1000."""
     parts = re.split(r"(\d+)", file.path)
     return not file.path.startswith("civitai/"), [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from charalora_trainer.storage.faults import naming_disk_faults
 from charalora_trainer.storage.keys import refuse_hostile
 from charalora_trainer.storage.store import BytesSeen, Entries, Entry, KeyMissing
-from charalora_trainer.storage.wholefile import TEMPORARY, temporary_name, whole_file
+from charalora_trainer.storage.wholefile import TEMPORARY, temporary_name, to_disk, whole_file
 
 _CHUNK = 1 << 20
 
@@ -69,16 +69,16 @@ class LocalStore:
             path.open("rb") as original,
             naming_disk_faults(f"Writing {self.uri}{key}"),
             whole_file(target) as draft,
-            draft.open("wb") as copy,
         ):
-            shutil.copyfileobj(original, copy, _CHUNK)
-            _to_disk(copy)
+            with draft.open("wb") as copy:
+                shutil.copyfileobj(original, copy, _CHUNK)
+            to_disk(draft)
 
     def write(self, key: str, data: bytes) -> None:
         """Write a small file."""
-        with naming_disk_faults(f"Writing {self.uri}{key}"), whole_file(self._path(key)) as draft, draft.open("wb") as file:
-            file.write(data)
-            _to_disk(file)
+        with naming_disk_faults(f"Writing {self.uri}{key}"), whole_file(self._path(key)) as draft:
+            draft.write_bytes(data)
+            to_disk(draft)
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a small file unless there is one. Linking is the way to a name that is both whole and new."""
@@ -87,9 +87,8 @@ class LocalStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = temporary_name(path)
             try:
-                with draft.open("wb") as file:
-                    file.write(data)
-                    _to_disk(file)
+                draft.write_bytes(data)
+                to_disk(draft)
                 path.hardlink_to(draft)
             except FileExistsError:
                 return False
@@ -137,11 +136,6 @@ def remove_if_empty(folder: Path) -> None:
 
 def _entry(key: str, stat: os.stat_result) -> Entry:
     return Entry(key, stat.st_size, f"{stat.st_size:x}-{stat.st_mtime_ns:x}")
-
-
-def _to_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _unless_absent(error: OSError) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage.staging import OnProgress, stage
 from charalora_trainer.storage.store import Entry, Store
+from charalora_trainer.storage.wholefile import to_disk
 
 _READABLE = 64
 """Letters of the uri that a folder's name begins with."""
@@ -84,7 +85,8 @@ class SharedFolder:
             if error.outcome in _OF_NO_USE:
                 shutil.rmtree(draft, ignore_errors=True)
             raise
-        _to_disk(draft)
+        for path in filter(Path.is_file, draft.rglob("*")):
+            to_disk(path)  # a machine that fails now must leave no name without its content
         if draft != self.path:
             draft.rename(self.path)
 
@@ -112,11 +114,3 @@ def naming_unusable() -> Iterator[None]:
 
 def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
-
-
-def _to_disk(folder: Path) -> None:
-    """Make sure that a machine that fails now leaves no file with a name and without its content."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
