@@ -64,7 +64,7 @@ def _failure(job: JobFacts, pods: Sequence[PodFacts], at: datetime) -> End:
         return _pod_end(job, *final[0], at)
     if disrupted:
         reason, message = disrupted[0].disruption
-        return End(Outcome.PREEMPTED, f"The cluster took pod {disrupted[0].name} away ({reason}): {message}", at, details)
+        return End(Outcome.PREEMPTED, f"The cluster took pod {disrupted[0].name} away ({reason}): {message.rstrip('.')}.", at, details)
     if others:
         return _pod_end(job, *others[0], at)
     return _job_end(job, at)

@@ -222,6 +222,7 @@ def test_preemptions_have_a_budget_of_their_own() -> None:
             job = world.train(attempt)
 
     assert ("Preempted", "False") == (world.state, world.condition(Condition.SUCCEEDED).status)
+    assert "(EvictionByEvictionAPI): evicted. It was taken away 2 times;" in world.condition(Condition.SUCCEEDED).message
     assert 2 == world.status.preemptions
 
 
