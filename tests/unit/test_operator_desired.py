@@ -132,7 +132,7 @@ def test_several_nodes_meet_at_the_first_ones_name_before_anybody_is_ready() -> 
 
 def test_a_service_begins_with_a_letter_whatever_the_character_is_called() -> None:
     """Kubernetes wants that of a Service and of nothing else; the pods look for each other under its name."""
-    objects = made(**{"metadata.name": "2b", "resources.nodes": 2})
+    objects = made(metadata__name="2b", resources__nodes=2)
 
     assert ("2b-a1", "n-2b-a1") == (objects[TRAIN]["metadata"]["name"], objects[SERVICE]["metadata"]["name"])
     assert "n-2b-a1" == pod_of(objects[TRAIN])["subdomain"]
