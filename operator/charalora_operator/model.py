@@ -198,6 +198,7 @@ class Observed:
         sample: The newest figures of the running attempt; None before the first reading.
         workload: What Kueue has for the current attempt's Job; None without a queue.
         refused: Why the Job controller cannot make pods (quota, admission), by Job; in the cluster's own words.
+        in_the_way: What has the name of an object that was to be made, and belongs to something else; empty otherwise.
     """
 
     jobs: Mapping[str, JobFacts] = field(default_factory=dict)
@@ -205,6 +206,7 @@ class Observed:
     sample: Sample | None = None
     workload: Workload | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
+    in_the_way: str = ""
 
     def pods_of(self, job: str) -> tuple[PodFacts, ...]:
         """The pods of one Job, oldest first."""

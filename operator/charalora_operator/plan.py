@@ -17,6 +17,7 @@ from charalora_spec.outcome import Outcome
 from charalora_spec.spec import CharacterLora
 from charalora_spec.status import Condition, Status
 
+_WHILE_IN_THE_WAY = timedelta(seconds=30)
 _SAVING = "The training saves its state and gives its GPUs back."
 
 
@@ -78,6 +79,8 @@ def plan_of(resource: Resource, observed: Observed, settings: Settings, now: dat
 def _step(resource: Resource, observed: Observed, settings: Settings, now: datetime) -> _Step:
     """A running attempt is watched; without one the next is prepared: checks that read nothing, the check that reads, the attempt."""
     attempts = attempts_of(observed, resource.status, now)
+    if observed.in_the_way:
+        return _Step(Picture(attempts, waiting=(Outcome.PODS_REFUSED, observed.in_the_way)), again_at=now + _WHILE_IN_THE_WAY)
     current = attempts[-1] if attempts else None
     if resource.run is not None and current is not None and current.end is None:
         return _watch(_Scene(resource, resource.run, attempts, observed, settings, now), current)

@@ -52,8 +52,11 @@ class Reconciler:
         observed = await self._observe(resource)
         now = self.clock()
         plan = plan_of(resource, observed, self.settings, now)
-        for action in plan.actions:
-            await self._perform(resource, observed, action, plan.status, now)
+        try:
+            for action in plan.actions:
+                await self._perform(resource, observed, action, plan.status, now)
+        except NotOursError as error:
+            plan = plan_of(resource, replace(observed, in_the_way=str(error)), self.settings, now)
         if plan.status != resource.status:
             self.mirror.learn(Kind.RESOURCES, await self.cluster.write_status(resource, plan.status))
             self.metrics.told(resource, plan.status, now)
@@ -68,7 +71,7 @@ class Reconciler:
             await self.reconcile(key)
         except Exception as error:  # the edge: whatever it is, the others go on
             kind = f"api_{error.code}" if isinstance(error, ApiError) else type(error).__name__
-            expected = isinstance(error, ApiError | NotOursError)
+            expected = isinstance(error, ApiError)
             delay = self.queue.failed(key)
             fields = about(key, reason=kind, error=str(error), seconds=round(delay, 1))
             logger.warning("The visit failed and is repeated", extra=fields, exc_info=None if expected else error)

@@ -190,5 +190,5 @@ def test_the_resource_of_the_user_guide_is_valid_with_each_piece_that_may_be_add
     ]
     described = [CharacterLora.model_validate(whole | {"spec": whole["spec"] | piece}) for piece in pieces]
 
-    assert [run.spec.scheduling.queue_name for run in described] == ["training", None]
-    assert [run.spec.cache.claim_name for run in described] == [None, "models"]
+    assert [run.spec.scheduling.queue_name for run in described] == ["training", None, None]
+    assert [run.spec.cache.claim_name for run in described] == [None, "models", "models"]

@@ -8,10 +8,11 @@ import pytest
 
 from charalora_operator import names
 from charalora_operator.model import Create, DeleteJob, DeleteResource, EndJob, JobState, Workload
+from charalora_operator.plan import plan_of
 from charalora_operator.waiting import waiting_for
 from charalora_spec.outcome import Outcome, Retry
 from charalora_spec.status import Condition
-from operator_world import CHECKED, DIGEST, NOON, World, after, told
+from operator_world import CHECKED, DIGEST, NOON, SETTINGS, World, after, told
 
 ALL = [condition.value for condition in Condition]
 
@@ -621,3 +622,16 @@ def test_what_was_checked_stands_in_the_condition_with_its_warnings() -> None:
 
     ready = world.condition(Condition.DATASET_READY).message
     assert "24 pictures of 128 × 128, captions of at most 31 tokens. Warning: 07.png is smaller than 512 pixels." == ready
+
+
+def test_what_is_in_the_way_of_a_name_is_told_and_looked_at_again() -> None:
+    world = World()
+    world.train()
+    plan = plan_of(
+        world.resource, replace(world.observed, in_the_way="Job artists/surtr-a1 exists and belongs to something else."), SETTINGS, NOON
+    )
+
+    assert () == plan.actions
+    assert 30 == plan.requeue_after
+    assert ("PodsRefused", "Unknown") == (plan.status.conditions[-1].reason, plan.status.conditions[-1].status)
+    assert "belongs to something else" in plan.status.conditions[-1].message
