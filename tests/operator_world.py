@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from builders import character_lora
-from charalora_operator import desired, names
+from charalora_operator import document, names
 from charalora_operator.model import Create, Ending, JobFacts, JobState, Key, Observed, PodFacts, Resource, Sample, Workload
 from charalora_operator.plan import Plan, plan_of
 from charalora_operator.settings import Settings
@@ -96,7 +96,7 @@ class World:
     def check(self) -> str:
         """Name of the present check's Job."""
         assert self.run is not None
-        return names.preflight_job("surtr", desired.run_digest(self.run))
+        return names.preflight_job("surtr", document.run_digest(self.run))
 
     def pod(self, job: str, index: int = 0, **facts: Any) -> PodFacts:
         """Put a pod there, running on node-a unless `facts` say otherwise."""

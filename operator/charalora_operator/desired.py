@@ -1,10 +1,10 @@
 """CharacterLora → manifests. No clock, no cluster, no randomness: the same resource and settings give the same objects."""
 
-import json
 from collections.abc import Sequence
 
-from charalora_operator import names
+from charalora_operator import document, names
 from charalora_operator.model import Manifest, Resource
+from charalora_operator.pods import container, exactly, mounted, pod
 from charalora_operator.settings import Settings
 from charalora_spec.outcome import Outcome, Retry
 from charalora_spec.spec import API_VERSION, KIND, CharacterLora, CharacterLoraSpec
@@ -16,51 +16,31 @@ RENDEZVOUS_PORT = 29500
 CHECK_RETRIES = 3
 LONGEST_CHECK = 3600
 """Seconds; a check that takes longer hangs."""
-USER = 65532
-"""The images' user; the restricted Pod Security standard wants one that is not root."""
-
-_RUN_FILE = "run.json"
 _FINAL_CODES = [outcome.exit_code for outcome in Outcome if outcome.retry is Retry.NEVER and outcome.exit_code]
-
-
-_NOT_THE_PODS = {"run", "scheduling"}
-"""What concerns the cluster alone. It may change in mid-run, and no pod is to be checked again for it."""
-
-
-def run_document(run: CharacterLora) -> str:
-    """What the pods read: the resource with every default filled in, as JSON."""
-    content = run.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"spec": _NOT_THE_PODS})
-    content["metadata"] = {"name": run.metadata.name, "namespace": run.metadata.namespace}
-    return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1)
-
-
-def run_digest(run: CharacterLora) -> str:
-    """Tells what the pods are given, and which try of it this is; a new one is checked anew."""
-    return names.digest(run_document(run), run.metadata.annotations.get(names.RETRY, ""))
 
 
 def run_config(resource: Resource, run: CharacterLora) -> Manifest:
     """The ConfigMap that every pod mounts. It never changes: another content has another name."""
-    name = names.run_config(run.metadata.name, run_digest(run))
-    return _owned(resource, "v1", "ConfigMap", name, {}) | {"immutable": True, "data": {_RUN_FILE: run_document(run)}}
+    name = names.run_config(run.metadata.name, document.run_digest(run))
+    return _owned(resource, "v1", "ConfigMap", name, {}) | {"immutable": True, "data": {document.FILE: document.run_document(run)}}
 
 
 def preflight_job(resource: Resource, run: CharacterLora, settings: Settings) -> Manifest:
     """The Job that looks at storage, data set and base model on a CPU; the Job controller repeats it where that can help."""
-    labels = {names.COMPONENT: names.PREFLIGHT, names.RUN: names.short(run_digest(run))}
+    labels = {names.COMPONENT: names.PREFLIGHT, names.RUN: names.short(document.run_digest(run))}
     together = run.spec.resources.nodes * max(1, run.spec.resources.gpus)
-    container = _container(CHECK, settings.preflight_image, settings, run) | {
-        "args": ["check", _mounted(_RUN_FILE), "--processes", str(together), "--work", "/work"],
-        "resources": _exactly({"cpu": settings.preflight.cpu, "memory": settings.preflight.memory}),
+    work = container(CHECK, settings.preflight_image, settings, run) | {
+        "args": ["check", mounted(document.FILE), "--processes", str(together), "--work", "/work"],
+        "resources": exactly({"cpu": settings.preflight.cpu, "memory": settings.preflight.memory}),
     }
     spec = {
         "backoffLimit": CHECK_RETRIES,
         "activeDeadlineSeconds": LONGEST_CHECK,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": [_on_disruption("Ignore"), _on_final_codes(CHECK)]},
-        "template": {"metadata": {"labels": _labels(resource, labels)}, "spec": _pod(run, settings, container)},
+        "template": {"metadata": {"labels": _labels(resource, labels)}, "spec": pod(run, settings, work)},
     }
-    name = names.preflight_job(run.metadata.name, run_digest(run))
+    name = names.preflight_job(run.metadata.name, document.run_digest(run))
     return _owned(resource, "batch/v1", "Job", name, labels) | {"spec": spec}
 
 
@@ -93,21 +73,21 @@ def training_job(
     """
     name, labels = names.training_job(run.metadata.name, attempt), _training_labels(run, attempt)
     wanted, queue = run.spec.resources, run.spec.scheduling.queue_name
-    container = _container(TRAINER, settings.trainer_image, settings, run) | {
+    work = container(TRAINER, settings.trainer_image, settings, run) | {
         "args": _training_arguments(resource, run, attempt, dataset),
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
-        "resources": _exactly(
+        "resources": exactly(
             {"cpu": wanted.cpu, "memory": wanted.memory} | ({wanted.gpu_resource: str(wanted.gpus)} if wanted.gpus else {})
         ),
     }
-    container["env"] += _training_environment(run.spec, settings)
-    container["volumeMounts"].append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - where NCCL and torch look
-    pod = _pod(run, settings, container) | {"terminationGracePeriodSeconds": settings.grace_period_seconds}
-    pod["volumes"].append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": wanted.shared_memory}})
+    work["env"] += _training_environment(run.spec, settings)
+    work["volumeMounts"].append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - where NCCL and torch look
+    body = pod(run, settings, work) | {"terminationGracePeriodSeconds": settings.grace_period_seconds}
+    body["volumes"].append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": wanted.shared_memory}})
     if settings.runtime_class_name:
-        pod["runtimeClassName"] = settings.runtime_class_name
+        body["runtimeClassName"] = settings.runtime_class_name
     if wanted.nodes > 1:
-        pod |= {"subdomain": names.headless_service(run.metadata.name, attempt), "affinity": {"podAntiAffinity": _one_a_machine(name)}}
+        body |= {"subdomain": names.headless_service(run.metadata.name, attempt), "affinity": {"podAntiAffinity": _one_a_machine(name)}}
     spec = {
         "completionMode": "Indexed",
         "completions": wanted.nodes,
@@ -116,7 +96,7 @@ def training_job(
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": [_on_disruption("FailJob"), _on_final_codes(TRAINER)]},
         "suspend": queue is not None,  # Kueue lets it go when there is quota
-        "template": {"metadata": {"labels": _labels(resource, labels)}, "spec": pod},
+        "template": {"metadata": {"labels": _labels(resource, labels)}, "spec": body},
     }
     if wanted.nodes > 1:
         spec["successPolicy"] = {"rules": [{"succeededIndexes": "0"}]}  # the first node writes the files, and it is the last to end
@@ -127,7 +107,7 @@ def training_job(
 
 def _training_arguments(resource: Resource, run: CharacterLora, attempt: int, dataset: str) -> list[str]:
     wanted = run.spec.resources
-    arguments = ["run", _mounted(_RUN_FILE), "--processes", str(max(1, wanted.gpus)), "--work", "/work", "--expect-dataset", dataset]
+    arguments = ["run", mounted(document.FILE), "--processes", str(max(1, wanted.gpus)), "--work", "/work", "--expect-dataset", dataset]
     if wanted.nodes == 1:
         return arguments
     job, service = names.training_job(run.metadata.name, attempt), names.headless_service(run.metadata.name, attempt)
@@ -148,103 +128,6 @@ def _training_environment(spec: CharacterLoraSpec, settings: Settings) -> list[M
     return [{"name": name, "value": value} for name, value in plain.items()]
 
 
-def _container(name: str, image: str, settings: Settings, run: CharacterLora) -> Manifest:
-    """What both kinds of pods have in common."""
-    cache = _cache_volume(run.spec, settings)
-    mounts = [
-        {"name": "run", "mountPath": _mounted(""), "readOnly": True},
-        {"name": "work", "mountPath": "/work"},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
-    ]
-    environment = [
-        {"name": "CHARALORA_TERMINATION_LOG", "value": "/dev/termination-log"},
-        {"name": "CHARALORA_CACHE", "value": "/work/cache"},
-        {"name": "HOME", "value": "/tmp"},  # noqa: S108
-    ]
-    if cache:
-        mounts.append({"name": "cache", "mountPath": "/cache"})
-        environment.append({"name": "CHARALORA_MODEL_CACHE", "value": "/cache"})
-    if run.spec.storage.ca_secret_name:
-        mounts.append({"name": "ca", "mountPath": "/etc/charalora-ca", "readOnly": True})
-        environment.append({"name": "CHARALORA_CA_FILE", "value": "/etc/charalora-ca/ca.crt"})
-    return {
-        "name": name,
-        "image": image,
-        "imagePullPolicy": settings.image_pull_policy,
-        "env": [*environment, *_credentials(run.spec)],
-        "volumeMounts": mounts,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-    }
-
-
-def _pod(run: CharacterLora, settings: Settings, container: Manifest) -> Manifest:
-    scheduling, cache = run.spec.scheduling, _cache_volume(run.spec, settings)
-    volumes = [
-        {"name": "run", "configMap": {"name": names.run_config(run.metadata.name, run_digest(run))}},
-        {"name": "work", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
-    ]
-    if cache:
-        volumes.append({"name": "cache", **cache})
-    if secret := run.spec.storage.ca_secret_name:
-        # A missing Secret shall stop the container, which says so, and not the mount, which only an Event tells: see _credentials.
-        volumes.append({"name": "ca", "secret": {"secretName": secret, "optional": True}})
-    pod: Manifest = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "serviceAccountName": scheduling.service_account_name or "default",
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": volumes,
-    }
-    if settings.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    if scheduling.priority_class_name:
-        pod["priorityClassName"] = scheduling.priority_class_name
-    if scheduling.node_selector:
-        pod["nodeSelector"] = dict(scheduling.node_selector)
-    if scheduling.tolerations:
-        pod["tolerations"] = [_left_in(toleration.model_dump(by_alias=True)) for toleration in scheduling.tolerations]
-    return pod
-
-
-def _credentials(spec: CharacterLoraSpec) -> list[Manifest]:
-    """Storage credentials by reference; their values never pass through here."""
-    storage = spec.storage
-    environment: list[Manifest] = [{"name": "AWS_REGION", "value": storage.region}]
-    if storage.secret_name:
-        environment += [_from_secret(name, storage.secret_name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-        environment += [_from_secret(name, storage.secret_name, optional=True) for name in ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")]
-    if storage.ca_secret_name:
-        environment.append(_from_secret("CHARALORA_CA", storage.ca_secret_name, key="ca.crt"))  # read by nobody: it must exist
-    return environment
-
-
-def _from_secret(variable: str, secret: str, key: str = "", *, optional: bool = False) -> Manifest:
-    reference: Manifest = {"name": secret, "key": key or variable}
-    return {"name": variable, "valueFrom": {"secretKeyRef": reference | ({"optional": True} if optional else {})}}
-
-
-def _cache_volume(spec: CharacterLoraSpec, settings: Settings) -> Manifest | None:
-    if spec.cache.claim_name:
-        return {"persistentVolumeClaim": {"claimName": spec.cache.claim_name}}
-    if spec.cache.node:
-        return {"hostPath": {"path": settings.node_cache_path, "type": "DirectoryOrCreate"}}
-    return None
-
-
 def _queue_labels(spec: CharacterLoraSpec) -> dict[str, str]:
     if spec.scheduling.queue_name is None:
         return {}
@@ -252,7 +135,7 @@ def _queue_labels(spec: CharacterLoraSpec) -> dict[str, str]:
 
 
 def _training_labels(run: CharacterLora, attempt: int) -> dict[str, str]:
-    return {names.COMPONENT: names.TRAINING, names.ATTEMPT: str(attempt), names.RUN: names.short(run_digest(run))}
+    return {names.COMPONENT: names.TRAINING, names.ATTEMPT: str(attempt), names.RUN: names.short(document.run_digest(run))}
 
 
 def _labels(resource: Resource, more: dict[str, str]) -> dict[str, str]:
@@ -282,19 +165,6 @@ def _on_final_codes(container: str) -> Manifest:
 def _one_a_machine(job: str) -> Manifest:
     selector = {"matchLabels": {"batch.kubernetes.io/job-name": job}}
     return {"requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"}]}
-
-
-def _exactly(amounts: dict[str, str]) -> Manifest:
-    """Requests that are limits: what was promised is there, and no more is taken."""
-    return {"requests": dict(amounts), "limits": dict(amounts)}
-
-
-def _left_in(fields: Manifest) -> Manifest:
-    return {name: value for name, value in fields.items() if value not in {"", None}}
-
-
-def _mounted(file: str) -> str:
-    return f"/etc/charalora/{file}".rstrip("/")
 
 
 def manifests_of_check(resource: Resource, run: CharacterLora, settings: Settings) -> Sequence[Manifest]:

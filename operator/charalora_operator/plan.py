@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from charalora_operator import desired, names
+from charalora_operator import desired, document, names
 from charalora_operator.attempts import Attempt, attempts_of, seconds_left, verdict
 from charalora_operator.checks import first_blocker
 from charalora_operator.endings import LOST_AFTER, End, end_of
@@ -94,7 +94,7 @@ def _step(resource: Resource, observed: Observed, settings: Settings, now: datet
 
 def _after_attempts(scene: _Scene) -> _Step:
     """Nothing trains: is the last end final, and if not, may the next attempt begin?"""
-    run, given = scene.run, names.short(desired.run_digest(scene.run))
+    run, given = scene.run, names.short(document.run_digest(scene.run))
     ends = [attempt.end for attempt in scene.attempts if attempt.end is not None and attempt.job.run == given]
     if ends:
         last, judged = ends[-1], verdict(ends, run.spec.run)
@@ -110,7 +110,7 @@ def _after_attempts(scene: _Scene) -> _Step:
 def _checked(scene: _Scene) -> _Step:
     """The data set must have passed its check before a GPU is claimed."""
     run, attempts = scene.run, scene.attempts
-    job = scene.observed.jobs.get(names.preflight_job(run.metadata.name, desired.run_digest(run)))
+    job = scene.observed.jobs.get(names.preflight_job(run.metadata.name, document.run_digest(run)))
     if job is None:
         make = tuple(Create(manifest) for manifest in desired.manifests_of_check(scene.resource, run, scene.settings))
         return _Step(Picture(attempts, waiting=(Outcome.CHECKING, "The check is being started.")), make)

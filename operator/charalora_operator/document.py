@@ -1,0 +1,23 @@
+"""What the pods are given to read, and what tells one such content from another."""
+
+import json
+
+from charalora_operator import names
+from charalora_spec.spec import CharacterLora
+
+FILE = "run.json"
+
+_NOT_THE_PODS = {"run", "scheduling"}
+"""What concerns the cluster alone. It may change in mid-run, and no pod is to be checked again for it."""
+
+
+def run_document(run: CharacterLora) -> str:
+    """What the pods read: the resource with every default filled in, as JSON."""
+    content = run.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"spec": _NOT_THE_PODS})
+    content["metadata"] = {"name": run.metadata.name, "namespace": run.metadata.namespace}
+    return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1)
+
+
+def run_digest(run: CharacterLora) -> str:
+    """Tells what the pods are given, and which try of it this is; a new one is checked anew."""
+    return names.digest(run_document(run), run.metadata.annotations.get(names.RETRY, ""))
