@@ -14,6 +14,9 @@ from charalora_spec.outcome import Outcome, Retry
 LOST_AFTER = timedelta(seconds=30)
 """A pod that is still there so long after its grace period is on a node that nobody hears of."""
 
+_KILLED = 137
+"""Exit code of a container that SIGKILL ended."""
+
 _LESS = "raise resources.memory, or lower training.batchSize"
 _LESS_OF_CHECK = "use smaller pictures, or ask the administrator to raise preflight.memory in the operator's settings"
 _CHECK_TOO_LONG = "The check did not end within an hour, so it was given up; annotate the resource with charalora.dev/retry to check again."
@@ -75,6 +78,8 @@ def outcome_of(ending: Ending) -> Outcome:
     if ending.cluster_reason == "OOMKilled":
         return Outcome.HOST_OUT_OF_MEMORY
     told = _OUTCOMES.get(_parsed(ending.message).get("reason", ""))
+    if told is Outcome.INTERRUPTED and ending.exit_code == _KILLED:
+        return told  # it had been asked to stop, and was not given the time to end by itself
     return told if told is not None and told.exit_code == ending.exit_code else Outcome.of_exit_code(ending.exit_code)
 
 

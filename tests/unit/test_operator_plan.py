@@ -388,6 +388,18 @@ def test_a_job_that_somebody_deleted_is_followed_by_the_next_attempt() -> None:
     assert "surtr-a2" in world.jobs
 
 
+def test_a_pod_that_is_forced_away_while_it_ends_was_interrupted() -> None:
+    """Who deletes it without a grace period costs the training no retry."""
+    world = World()
+    job = world.train()
+    world.end_pod(job, told(Outcome.INTERRUPTED, "Stopped on request after step 53 of 60, state saved."), 137)
+    world.end_job(job)
+
+    world.look()
+
+    assert ["Interrupted"] == [one.reason for one in world.status.attempts]
+
+
 def test_the_account_of_an_attempt_whose_job_somebody_deleted_is_closed() -> None:
     world = World()
     job = world.train()
