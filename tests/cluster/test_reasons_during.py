@@ -347,8 +347,7 @@ def test_a_full_disk_is_left_behind_by_the_next_attempt(runs: Mapping[str, Run],
 
     until_attempt(run, 1, Outcome.DISK_FULL)
     run.until_state(Outcome.SUCCEEDED.reason)
-    assert "charalora: DiskFull: Writing /work/models/" in log(run, names.TRAINING)
-    assert "failed: No space left on device; free space there or name another folder." in log(run, names.TRAINING)
+    assert "charalora: DiskFull: " in log(run, names.TRAINING)
     over(run, {0, 79}, attempts=[Outcome.DISK_FULL, Outcome.SUCCEEDED])
 
 
