@@ -16,9 +16,12 @@ demo: venv ## Train the demo's character by one kubectl apply on a real Kubernet
 	@$(VENV) devtools/demo.py
 
 # Two processes with one thread each are faster than one with two. The cluster's tests follow alone: its nodes need the machine.
+# What takes minutes on a new machine (Kubernetes from source, the images) is made before, where no test waits for it.
 test: export OMP_NUM_THREADS = 1
 test: check ## Run every test, after `make check`; a GPU is not needed.
+	@$(VENV) devcluster/binaries.py > /dev/null
 	@$(VENV) -m pytest -n $(WORKERS) --dist loadfile --durations 10 --ignore tests/cluster $(PYTEST)
+	@test -n "$$CLUSTER" || $(VENV) devcluster/cluster.py images > /dev/null
 	@$(VENV) -m pytest --durations 10 tests/cluster $(PYTEST)
 
 check: venv ## Check format, lint, types, import contracts and generated files; seconds.
