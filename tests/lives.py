@@ -79,8 +79,10 @@ def remains(server: ApiServer, body: Json) -> Json:
     """What a life has left behind: all of the status but its times, and every object of the resource by its kind."""
     namespace, status = body["metadata"]["namespace"], body["status"]
     query = {"labelSelector": f"{names.RESOURCE}={body['metadata']['name']}"}
-    objects = {plural: [one["metadata"]["name"] for one in server.all_of(plural, namespace, **query)] for plural in _OWNED}
-    objects["pods"] = [name.rpartition("-")[0] for name in objects["pods"]]  # the rest is drawn by chance
+    found = {plural: server.all_of(plural, namespace, **query) for plural in _OWNED}
+    objects = {plural: [one["metadata"]["name"] for one in listed] for plural, listed in found.items()}
+    # Whether a Job that has ended still has each of its pods is up to the Job controller, which deletes those that had not ended yet.
+    objects["pods"] = list({one["metadata"]["labels"]["batch.kubernetes.io/job-name"] for one in found["pods"]})
     return {
         "conditions": {kind: (one["status"], one["reason"], one["message"]) for kind, one in conditions_of(body).items()},
         "attempts": [
@@ -90,5 +92,5 @@ def remains(server: ApiServer, body: Json) -> Json:
         "checkpoint": {name: value for name, value in status.get("checkpoint", {}).items() if name != "time"},
         "rest": {name: status.get(name) for name in ("dataset", "best", "attempt", "preemptions", "usage", "artifacts", "jobName")},
         "times": sorted(name for name in status if name.endswith("Time")),
-        "objects": {plural: sorted(_DIGEST.sub("-digest", name) for name in found) for plural, found in objects.items()},
+        "objects": {plural: sorted(_DIGEST.sub("-digest", name) for name in names_found) for plural, names_found in objects.items()},
     }
