@@ -11,8 +11,9 @@ import ssl
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,8 @@ from apiserver import ApiServer
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["charalora_operator.__main__"])
+# Whoever starts a process also asks all others how they ended, and an answer can be read once.
+_ONE_AT_A_TIME = Lock()
 _PASSED = {"Accept", "Authorization", "Content-Type", "User-Agent"}
 
 
@@ -59,23 +62,33 @@ class Operator:
         file = folder / f"{name}.json"
         file.write_text(json.dumps(settings))
         self._process = _FORKS.Process(target=_main, args=(str(file), str(kubeconfig), str(self.log)), daemon=True)
-        self._process.start()
+        with _ONE_AT_A_TIME:
+            self._process.start()
 
     @property
     def runs(self) -> bool:
         """Whether it has not ended."""
-        return self._process.is_alive()
+        with _ONE_AT_A_TIME:
+            return self._process.is_alive()
 
     def kill(self) -> None:
         """At once, without a word."""
-        self._process.kill()
-        self._process.join()
+        with _ONE_AT_A_TIME:
+            self._process.kill()
+        self._ended(30)
 
     def stop(self) -> None:
         """As Kubernetes asks for it."""
-        self._process.terminate()
-        self._process.join(30)
-        assert self._process.exitcode == 0, f"The operator ended with {self._process.exitcode}: {self.log.read_text()[-3000:]}"
+        with _ONE_AT_A_TIME:
+            self._process.terminate()
+        code = self._ended(30)
+        assert code == 0, f"The operator ended with {code}: {self.log.read_text()[-3000:]}"
+
+    def _ended(self, seconds: float) -> int | None:
+        """The exit code, once there is one."""
+        wait([self._process.sentinel], seconds)
+        with _ONE_AT_A_TIME:
+            return self._process.exitcode
 
 
 class Proxy:
