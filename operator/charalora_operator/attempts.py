@@ -61,7 +61,7 @@ def attempts_of(observed: Observed, before: Status, now: datetime) -> tuple[Atte
 def _as_written(end: End | None, attempt: int, before: Status) -> End | None:
     """The end of an attempt as the status has it: its pods may be gone by now, and with them why it ended."""
     written = next((one for one in before.attempts if one.attempt == attempt and one.end_time is not None), None)
-    outcome = next((outcome for outcome in Outcome if written is not None and outcome.reason == written.reason), None)
+    outcome = Outcome.of_reason(written.reason) if written is not None else None
     if end is None or outcome is None:
         return end
     about = f"Attempt {attempt}: "

@@ -1,17 +1,12 @@
 """What must hold before anything is made for a resource: an ordered list of named checks, each with its reason."""
 
-from charalora_operator.model import Resource
 from charalora_operator.settings import Settings
-from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import CharacterLora
 
 
-def first_blocker(resource: Resource, settings: Settings) -> TrainingError | None:
-    """Why nothing may be made for this resource, or None."""
-    if resource.run is None:
-        return TrainingError(Outcome.SPEC_INVALID, resource.problem)
-    run = resource.run
-    return next((TrainingError(Outcome.SPEC_INVALID, why) for check in PRECONDITIONS if (why := check(run, settings))), None)
+def first_blocker(run: CharacterLora, settings: Settings) -> str:
+    """Why nothing may be made for a resource, and what to do; empty when nothing stands against it."""
+    return next((why for check in PRECONDITIONS if (why := check(run, settings))), "")
 
 
 def _service_account_allowed(run: CharacterLora, settings: Settings) -> str:

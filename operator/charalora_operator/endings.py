@@ -21,7 +21,6 @@ _LESS = "raise resources.memory, or lower training.batchSize"
 _LESS_OF_CHECK = "use smaller pictures, or ask the administrator to raise preflight.memory in the operator's settings"
 _CHECK_TOO_LONG = "The check did not end within an hour, so it was given up; annotate the resource with charalora.dev/retry to check again."
 _EXIT_CODE = re.compile(r"exit code (\d+)")
-_OUTCOMES = {outcome.reason: outcome for outcome in Outcome}
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,8 @@ def _failure(job: JobFacts, pods: Sequence[PodFacts], at: datetime) -> End:
     disrupted = [pod for pod in pods if pod.disruption[0]]
     others = sorted(outcomes, key=lambda one: (one[1] is Outcome.INTERRUPTED, one[0].ending.at if one[0].ending else at, one[0].index))
     details = _told(_first(pods))
-    if job.ended_because in _OUTCOMES:
-        outcome = _OUTCOMES[job.ended_because]
-        return End(outcome, outcome.meaning, at, details)
+    if ours := Outcome.of_reason(job.ended_because):
+        return End(ours, ours.meaning, at, details)
     if job.why[0] == "DeadlineExceeded":
         return End(Outcome.DEADLINE_EXCEEDED, _CHECK_TOO_LONG if _is_check(job) else Outcome.DEADLINE_EXCEEDED.meaning, at, details)
     if final:
@@ -77,7 +75,7 @@ def outcome_of(ending: Ending) -> Outcome:
     """What a container's end stands for: its own word, unless the kernel had the last one."""
     if ending.cluster_reason == "OOMKilled":
         return Outcome.HOST_OUT_OF_MEMORY
-    told = _OUTCOMES.get(_parsed(ending.message).get("reason", ""))
+    told = Outcome.of_reason(_parsed(ending.message).get("reason", ""))
     if told is Outcome.INTERRUPTED and ending.exit_code == _KILLED:
         return told  # it had been asked to stop, and was not given the time to end by itself
     return told if told is not None and told.exit_code == ending.exit_code else Outcome.of_exit_code(ending.exit_code)

@@ -86,9 +86,9 @@ def _step(resource: Resource, observed: Observed, settings: Settings, now: datet
         return _watch(_Scene(resource, resource.run, attempts, observed, settings, now), current)
     if current is not None and current.end is not None and current.end.outcome is Outcome.SUCCEEDED:
         return _Step(Picture(attempts, ended=current.end))
-    blocker = first_blocker(resource, settings)
-    if blocker is not None or resource.run is None:
-        return _Step(Picture(attempts, ended=End(Outcome.SPEC_INVALID, blocker.message if blocker else resource.problem, now)))
+    blocker = resource.problem if resource.run is None else first_blocker(resource.run, settings)
+    if blocker or resource.run is None:
+        return _Step(Picture(attempts, ended=End(Outcome.SPEC_INVALID, blocker, now)))
     return _after_attempts(_Scene(resource, resource.run, attempts, observed, settings, now))
 
 
@@ -100,7 +100,7 @@ def _after_attempts(scene: _Scene) -> _Step:
         last, judged = ends[-1], verdict(ends, run.spec.run)
         if not judged.again:
             return _Step(Picture(scene.attempts, ended=End(last.outcome, judged.message, last.at, last.details)))
-        if judged.again and judged.at > scene.now:
+        if judged.at > scene.now:
             return _Step(Picture(scene.attempts, waiting=(last.outcome, judged.message)), again_at=judged.at)
     if scene.seconds_left == 0:
         return _Step(Picture(scene.attempts, ended=End(Outcome.DEADLINE_EXCEEDED, Outcome.DEADLINE_EXCEEDED.meaning, scene.now)))
@@ -133,8 +133,7 @@ def _as_written(checked: End | None, pods: Sequence[PodFacts], before: Status) -
         return checked
     if checked.outcome is Outcome.SUCCEEDED:
         return replace(checked, message=written.message)
-    outcome = next((outcome for outcome in Outcome if outcome.reason == written.reason), checked.outcome)
-    return replace(checked, outcome=outcome, message=written.message)
+    return replace(checked, outcome=Outcome.of_reason(written.reason) or checked.outcome, message=written.message)
 
 
 def _begin(scene: _Scene, checked: End) -> _Step:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from charalora_operator.desired import METRICS_PORT
 from charalora_operator.mirror import Mirror, Target
 from charalora_operator.model import Key, Sample
 from charalora_operator.queue import KeyQueue
@@ -17,7 +18,6 @@ from charalora_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-PORT = 9400
 _SECONDS = 5
 _AT_ONCE = 32
 _LARGEST = 2**20
@@ -33,7 +33,7 @@ class Progress:
         mirror: Mirror,
         queue: KeyQueue,
         settings: Settings,
-        port: int = PORT,
+        port: int = METRICS_PORT,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._mirror = mirror

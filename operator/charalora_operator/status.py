@@ -81,7 +81,7 @@ def _measured(sample: Sample, steps: int) -> Progress:
             "percent": f"{100 * step // steps}%",
             "loss": _number(loss, 4),
             "imagesPerSecond": _number(speed, 1),
-            "etaSeconds": None if eta is None or eta != eta else max(0, round(eta)),  # noqa: PLR0124 - not a number
+            "etaSeconds": None if eta is None else max(0, round(eta)),
             "updatedAt": to_the_second(sample.at),
         }
     )

@@ -76,6 +76,11 @@ class Outcome(Enum):
             return cls.INTERRUPTED
         return next((outcome for outcome in cls if outcome.exit_code == code), cls.INTERNAL_ERROR)
 
+    @classmethod
+    def of_reason(cls, reason: str) -> Self | None:
+        """The outcome that a reason names; None for a word that is no reason of ours."""
+        return next((outcome for outcome in cls if outcome.reason == reason), None)
+
 
 class TrainingError(Exception):
     """A run ended for a known reason. The outcome says which, and whether trying again can help."""
