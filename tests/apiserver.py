@@ -178,8 +178,8 @@ def owner_of(body: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def api_server(folder: Path, *, definition: bool = True) -> Iterator[ApiServer]:
-    """An API server with the controller manager, and with our CRD unless that is not wanted."""
+def control_plane(folder: Path) -> Iterator[Json]:
+    """An API server with the controller manager and nothing else in it; where its `kubeconfig` and its `auditLog` lie."""
     command = [sys.executable, "devcluster/cluster.py", "control-plane", str(folder), "--controllers"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdin
@@ -187,7 +187,16 @@ def api_server(folder: Path, *, definition: bool = True) -> Iterator[ApiServer]:
         assert process.stderr
         line = process.stdout.readline()
         assert line, f"There is no API server to test with: {process.stderr.read()}"
-        facts = json.loads(line)
+        try:
+            yield json.loads(line)
+        finally:
+            process.stdin.close()  # ends it
+
+
+@contextmanager
+def api_server(folder: Path, *, definition: bool = True) -> Iterator[ApiServer]:
+    """The same, asked over HTTP, and with our CRD unless that is not wanted."""
+    with control_plane(folder) as facts:
         server = ApiServer(Path(facts["kubeconfig"]), Path(facts["auditLog"]))
         try:
             if definition:
@@ -195,7 +204,6 @@ def api_server(folder: Path, *, definition: bool = True) -> Iterator[ApiServer]:
             yield server
         finally:
             server.close()
-            process.stdin.close()  # ends it
 
 
 def _kubectl() -> str:

@@ -11,22 +11,12 @@ from builders import character_lora_wire
 from charalora_operator.names import ATTEMPT, COMPONENT, RESOURCE, TRAINING
 from charalora_spec.status import Condition, Status
 from target import Target, TargetError
-from trainings import pictures
+from trainings import QUICK, pictures
 
 SECONDS = 240.0
 """A training takes ten to thirty; machines are shared."""
 
-QUICK: dict[str, Any] = {
-    "training.steps": 8,
-    "training.saveEvery": 4,
-    "training.batchSize": 2,
-    "training.precision": "fp32",
-    "training.learningRate.warmupSteps": 2,
-    "training.lora.unetRank": 2,
-    "training.lora.textEncoderRank": 2,
-    "preview.width": 64,
-    "preview.height": 64,
-    "preview.inferenceSteps": 2,
+SMALL: dict[str, Any] = {
     "resources.gpus": 1,
     "resources.cpu": "200m",
     "resources.memory": "2Gi",
@@ -63,7 +53,7 @@ class Place:
     def resource(self, name: str = "surtr", **fields: Any) -> dict[str, Any]:
         """A quick training as it stands in a file; fields as `builders.character_lora` takes them."""
         places = {"dataset.uri": self.uri("dataset/"), "baseModel.uri": self.uri("base/"), "output.uri": self.uri(f"output/{name}/")}
-        wire = character_lora_wire(**(QUICK | places | fields))
+        wire = character_lora_wire(**(QUICK | SMALL | places | fields))
         wire["metadata"] |= {"name": name, "namespace": self.namespace}
         return wire
 

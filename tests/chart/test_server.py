@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from apiserver import control_plane
 from charalora_operator.permissions import PERMISSIONS
 from helm import CHART, ROOT, Helm, Manifest, Render, Values
 
@@ -74,19 +75,11 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One for this file, with the namespaces `artists` and `studio`."""
-    folder = tmp_path_factory.mktemp("control-plane")
-    command = [sys.executable, "devcluster/cluster.py", "control-plane", str(folder), "--controllers"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdin
-        assert process.stderr
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        server = Server(Path(json.loads(line)["kubeconfig"]))
+    with control_plane(tmp_path_factory.mktemp("control-plane")) as facts:
+        server = Server(Path(facts["kubeconfig"]))
         for name in ("artists", "studio"):
             server.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         yield server
-        process.stdin.close()  # ends it
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 
+from apiserver import control_plane
 from builders import character_lora_wire
 from charalora_operator import cluster as cluster_calls
 from charalora_operator import names
@@ -151,18 +152,10 @@ def now() -> str:
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     """One for this file, with our CRD and the operator's permissions."""
     folder = tmp_path_factory.mktemp("control-plane")
-    command = [sys.executable, "devcluster/cluster.py", "control-plane", str(folder), "--controllers"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        facts = json.loads(line)
+    with control_plane(folder) as facts:
         made = Plane(Path(facts["kubeconfig"]), folder / "operator.kubeconfig", Path(facts["auditLog"]))
         _install(made)
         yield made
-        process.stdin.close()
 
 
 def _install(plane: Plane) -> None:
