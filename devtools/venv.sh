@@ -25,6 +25,9 @@ pinned() {                                       # the CPU build by its own vers
 
 key=$({ pinned; cat devtools/venv.sh; "$PYTHON" -VV; } | sha256sum | cut -c1-16)
 deps=$CACHE/deps-$key
+mkdir -p "$CACHE"
+exec 9>"$deps.lock"                              # several checkouts may want the same at once
+flock 9
 if [[ ! -e $deps/.complete ]]; then
   echo "Installing the pinned dependencies into $deps (a few minutes, once per machine)."
   rm -rf "$deps"

@@ -41,10 +41,9 @@ class Attempt:
         """When its first pod had a node, and with it its GPUs."""
         return min((pod.scheduled for pod in self.pods if pod.scheduled), default=None)
 
-    @property
-    def has_started(self) -> bool:
-        """Whether every one of its containers runs, or ran."""
-        return bool(self.pods) and all(pod.running_since is not None for pod in self.pods)
+    def has_started_on(self, nodes: int) -> bool:
+        """Whether the containers of all its nodes run, or ran. The Job controller makes one pod after the other."""
+        return len(self.pods) >= nodes and all(pod.running_since is not None for pod in self.pods)
 
     def gpu_seconds(self, gpus: int, until: datetime) -> int:
         """GPU seconds that its pods held up to a moment, each from its scheduling to its end."""

@@ -160,12 +160,13 @@ def _watch(scene: _Scene, current: Attempt) -> _Step:
         return _Step(Picture(attempts, waiting=(Outcome.SUSPENDED, _SAVING)), (action,))
     if scene.seconds_left == 0:
         return _given_up(attempts, Outcome.DEADLINE_EXCEEDED)
-    stalls_at = _stalls_at(current, scene.observed, scene.settings)
+    has_started = current.has_started_on(run.spec.resources.nodes)
+    stalls_at = _stalls_at(current, scene.observed, scene.settings) if has_started else None
     if stalls_at is not None and stalls_at <= scene.now:
         return _given_up(attempts, Outcome.STALLED)
     queued = waiting_in_queue(job, run.spec.scheduling.queue_name or "", scene.observed.workload)
     why = queued or waiting_for(current.pods, scene.observed.refused.get(job.name, ""))
-    if why is None and not current.has_started:
+    if why is None and not has_started:
         why = (Outcome.PENDING, f"The pods of attempt {current.number} are being started.")
     return _Step(Picture(attempts, waiting=why), again_at=stalls_at)
 
@@ -182,9 +183,9 @@ def _ending(attempt: int, because: str) -> Waiting:
 
 
 def _stalls_at(current: Attempt, observed: Observed, settings: Settings) -> datetime | None:
-    """When the attempt will have stood still for too long; None while nobody can tell."""
+    """When an attempt that has started will have stood still for too long; None while nobody can tell."""
     sample = observed.sample
-    if sample is None or sample.job != current.job.name or not current.has_started:
+    if sample is None or sample.job != current.job.name:
         return None
     return sample.moved + timedelta(seconds=settings.stall_seconds)
 

@@ -10,7 +10,7 @@ import pytest
 from charalora_operator.names import ATTEMPT
 from charalora_spec.status import Condition, Status
 from charalora_trainer import history
-from cluster_runs import Place, Run, held, results
+from cluster_runs import SECONDS, Place, Run, held, results
 from reasons import signal_workers
 from trainings import WORD, differences, tensors_of
 
@@ -23,6 +23,9 @@ Measured on two nodes: 2.6e-6 in the LoRA, 3.7e-7 in the word.
 
 SHAPES = {"alone": (1, 1), "one-node": (2, 1), "two-nodes": (1, 2)}
 """GPUs of each node, and nodes. Whatever it is, a step sees four pictures."""
+
+SLOW = {"resources.cpu": "250m"}
+"""What a gang may use that must still train when its saved state is seen here: status follows a training by up to ten seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def finished(run: Run) -> Run:
     return run
 
 
-def start(place: Place, shape: str, name: str = "") -> Run:
+def start(place: Place, shape: str, name: str = "", **more: Any) -> Run:
     """Four pictures a step."""
     gpus, nodes = SHAPES[shape]
     fields: dict[str, Any] = {
@@ -55,6 +58,7 @@ def start(place: Place, shape: str, name: str = "") -> Run:
         "resources.gpus": gpus,
         "resources.nodes": nodes,
         "resources.cpu": "1" if nodes == 1 else "800m",
+        **more,
     }
     return place.start(name or shape, **fields)
 
@@ -111,17 +115,17 @@ def test_all_gpus_of_all_nodes_are_accounted_for(trained: Mapping[str, Run]) -> 
 
 def test_a_gang_that_loses_a_member_starts_again_as_a_whole_and_goes_on(shared_place: Place, two_nodes: Run) -> None:
     """A pod is forced away, then a process is killed in its container: each time all pods are new, and none of before runs beside them."""
-    run = start(shared_place, "two-nodes", "gang")
-    run.until("a saved state", saved_in(1))
+    run = start(shared_place, "two-nodes", "gang", **SLOW)
+    run.until("a saved state", saved_in(1), 2 * SECONDS)
     [lost] = [
         pod["metadata"]["name"] for pod in run.trainers() if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1"
     ]
     shared_place.target.run("delete", "pod", lost, "-n", shared_place.namespace, "--grace-period=0", "--force")
     second = the_next(run, 2)
-    run.until("another saved state", saved_in(2))
+    run.until("another saved state", saved_in(2), 2 * SECONDS)
     signal_workers(run, signal.SIGKILL)
     third = the_next(run, 3)
-    run.finish()
+    run.finish(2 * SECONDS)
 
     assert run.state == "Succeeded", run.story()
     assert not second & third
@@ -144,7 +148,7 @@ def saved_in(attempt: int) -> Callable[[Status], bool]:
     )
 
 
-def the_next(run: Run, attempt: int, within: float = 120) -> set[str]:
+def the_next(run: Run, attempt: int, within: float = 300) -> set[str]:
     """The uids of an attempt's two pods, once both run; until then, none of them is there while one of another attempt runs."""
     deadline = time.monotonic() + within
     while True:

@@ -431,6 +431,22 @@ def test_a_new_attempt_waits_until_the_last_pods_are_gone() -> None:
     assert ["InternalError"] == [one.reason for one in world.status.attempts]
 
 
+def test_a_gang_runs_when_the_pods_of_all_its_nodes_do() -> None:
+    """They are made one after the other: the first may run before there is a second."""
+    world = World()
+    world.change(resources__nodes=2, resources__gpus=1)
+    world.pass_check()
+    world.pod("surtr-a1", 0)
+    world.look()
+
+    assert "Pending" == world.state
+
+    world.pod("surtr-a1", 1, node="node-b")
+    world.look()
+
+    assert "Running" == world.state
+
+
 def test_another_content_lifts_an_old_verdict() -> None:
     """A wrong region is corrected: the same resource goes on."""
     world = World()
