@@ -15,7 +15,7 @@ help: ## Print this list.
 demo: venv ## Train the demo's character by one kubectl apply on a real Kubernetes of this machine, and say where the report lies.
 	@$(VENV) devtools/demo.py
 
-# Two processes with one thread each are faster than one with two. The cluster's tests follow alone: its nodes need the machine.
+# Two processes with one thread each are faster than one with two. What needs nodes and pods follows alone: it needs the machine.
 # What takes minutes on a new machine (Kubernetes from source, the images) is made before, where no test waits for it.
 test: export OMP_NUM_THREADS = 1
 test: check ## Run every test, after `make check`; a GPU is not needed.
