@@ -19,10 +19,12 @@ demo: venv ## Train the demo's character by one kubectl apply on a real Kubernet
 # What takes minutes on a new machine (Kubernetes from source, the images) is made before, where no test waits for it.
 test: export OMP_NUM_THREADS = 1
 test: check ## Run every test, after `make check`; a GPU is not needed.
+	@rm -f build/faults.json
 	@$(VENV) devcluster/binaries.py > /dev/null
 	@$(VENV) -m pytest -n $(WORKERS) --dist loadfile --durations 10 --ignore tests/cluster $(PYTEST)
 	@test -n "$$CLUSTER" || $(VENV) devcluster/cluster.py images > /dev/null
 	@$(VENV) -m pytest --durations 10 tests/cluster $(PYTEST)
+	@test -n "$(PYTEST)" || $(VENV) devtools/faultmatrix.py
 
 check: venv ## Check format, lint, types, import contracts and generated files; seconds.
 	@$(VENV) -m ruff format --check --quiet .
@@ -47,7 +49,7 @@ cluster-down: venv ## End the development cluster and remove every trace of it.
 cluster-status: venv ## Say what of the development cluster runs, and where it answers.
 	@$(VENV) devcluster/cluster.py status
 
-generate: venv ## Write the files that are made from the resource's models: the CRD, docs/reference.md.
+generate: venv ## Write the files that are made from models and tests: the CRD, docs/reference.md, docs/faults.md.
 	@$(VENV) devtools/generate.py
 
 lock: venv ## Pin every dependency again, with hashes, from pyproject.toml.

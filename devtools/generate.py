@@ -1,7 +1,7 @@
 """Write what follows from the resource's models: `make generate`. With --check nothing is written and a difference is an error.
 
 The CRD is what the API server checks, docs/reference.md what people read; both come from operator/charalora_spec, as does the table of
-reasons in docs/troubleshooting.md. Beside them stands what of the Helm chart is generated.
+reasons in docs/troubleshooting.md. Beside them stand docs/faults.md, from the tests, and what of the Helm chart is generated.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 from charalora_spec.crd import custom_resource_definition, render_crd
 from charalora_spec.outcome import Outcome
 from charalora_spec.parts import CEL_RULES
+from faultmatrix import PAGE, render_faults
 from helmchart import chart_files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +26,11 @@ FIXED = "self == oldSelf"
 def generated() -> dict[Path, str]:
     """Every generated file and what must stand in it."""
     files = {ROOT / "crds" / "characterloras.charalora.dev.yaml": render_crd(), ROOT / "docs" / "reference.md": render_reference()}
-    return files | {TROUBLESHOOTING: render_troubleshooting(TROUBLESHOOTING.read_text())} | chart_files()
+    return (
+        files
+        | {TROUBLESHOOTING: render_troubleshooting(TROUBLESHOOTING.read_text()), PAGE: render_faults(PAGE.read_text())}
+        | chart_files()
+    )
 
 
 def render_reference() -> str:
@@ -140,7 +145,7 @@ def main() -> int:
     names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
     if "--check" in sys.argv[1:]:
         if stale:
-            print(f"{names}: not what the models and values.yaml say; run `make generate`")
+            print(f"{names}: not what models, tests and values.yaml say; run `make generate`")
         return 1 if stale else 0
     for path in stale:
         path.parent.mkdir(parents=True, exist_ok=True)

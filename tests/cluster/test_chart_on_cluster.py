@@ -10,6 +10,7 @@ import pytest
 from charalora_operator.permissions import PERMISSIONS
 from charalora_spec.spec import GROUP, PLURAL
 from cluster_runs import Place, Run
+from faults import Fault
 from reasons import own_operator
 from target import OPERATOR_NAMESPACE, Target
 
@@ -113,6 +114,7 @@ def test_one_namespace_alone_needs_roles_only(place: Place) -> None:
         assert [] == bound
 
 
+@pytest.mark.fault(Fault.LEADER_KILLED)
 def test_leader_and_standby_are_ready_and_the_standby_leads_when_the_leader_is_gone(target: Target) -> None:
     """Its pod is deleted by force; whether it still gives its Lease back or not, the other one is in time."""
     pods = names_of_pods(target)

@@ -12,6 +12,7 @@ import pytest
 from apiserver import ApiServer, Json, api_server, path_of, until
 from charalora_operator import names
 from charalora_spec.outcome import Outcome
+from faults import Fault
 from lives import CHECKED, FINISHED, conditions_of, finished, resource, state_of
 from operators import Operator, settings_of
 from paper_node import End, PaperNode, labels_of, paper_node
@@ -102,6 +103,7 @@ def kueue(server: ApiServer, operator: Operator) -> ApiServer:
     return server
 
 
+@pytest.mark.fault(Fault.EVICTED_BY_KUEUE)
 def test_a_training_waits_is_admitted_evicted_and_admitted_again(kueue: ApiServer, node: PaperNode, tmp_path: Path) -> None:
     """The conditions follow, in Kueue's own words; the Job and what Kueue wrote into it stay as they are."""
     del tmp_path

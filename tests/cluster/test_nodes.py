@@ -11,6 +11,7 @@ from charalora_operator.names import ATTEMPT
 from charalora_spec.status import Condition, Status
 from charalora_trainer import history
 from cluster_runs import SECONDS, Place, Run, held, results
+from faults import Fault
 from reasons import signal_workers
 from trainings import WORD, differences, tensors_of
 
@@ -113,6 +114,7 @@ def test_all_gpus_of_all_nodes_are_accounted_for(trained: Mapping[str, Run]) -> 
         assert gpus * together == pytest.approx(usage.gpu_seconds, abs=2 * gpus)
 
 
+@pytest.mark.fault(Fault.GANG_MEMBER_LOST)
 def test_a_gang_that_loses_a_member_starts_again_as_a_whole_and_goes_on(shared_place: Place, two_nodes: Run) -> None:
     """A pod is forced away, then a process is killed in its container: each time all pods are new, and none of before runs beside them."""
     run = start(shared_place, "two-nodes", "gang", **SLOW)

@@ -17,6 +17,7 @@ from charalora_operator import names
 from charalora_spec.outcome import Outcome
 from charalora_spec.status import Condition
 from cluster_runs import Place, Run
+from faults import Fault
 from reasons import (
     Cause,
     Files,
@@ -255,6 +256,7 @@ def test_what_the_check_finds_costs_no_gpu(runs: Mapping[str, Run], name: str) -
     refused_by_check(runs[name], REFUSED[name])
 
 
+@pytest.mark.fault(Fault.UNSCHEDULABLE, Fault.PODS_REFUSED, Fault.SECRET_MISSING)
 @pytest.mark.parametrize("name", UNSCHEDULABLE | SECRETS)
 def test_what_waits_says_for_what_and_holds_no_gpu(runs: Mapping[str, Run], name: str) -> None:
     """In the cluster's own words."""
@@ -295,6 +297,7 @@ def test_other_files_than_the_checked_ones_are_not_trained(runs: Mapping[str, Ru
     assert "load base model" not in log(run, names.TRAINING)
 
 
+@pytest.mark.fault(Fault.SECRET_MISSING)
 def test_a_missing_secret_that_is_made_lets_the_training_run_to_its_end(runs: Mapping[str, Run]) -> None:
     """Nobody has to touch the resource; afterwards its output belongs to it, and another training there is refused."""
     run, place = runs["absent"], runs["absent"].place
@@ -310,6 +313,7 @@ def test_a_missing_secret_that_is_made_lets_the_training_run_to_its_end(runs: Ma
     )
 
 
+@pytest.mark.fault(Fault.SECRET_MISSING)
 @pytest.mark.parametrize(("name", "missing"), [("half", "half"), ("no-ca", "authority")])
 def test_what_a_secret_lacks_may_come_later(runs: Mapping[str, Run], name: str, missing: str) -> None:
     """The check's pod starts by itself."""
@@ -323,6 +327,7 @@ def test_what_a_secret_lacks_may_come_later(runs: Mapping[str, Run], name: str, 
     no_gpu_was_asked_for(run)
 
 
+@pytest.mark.fault(Fault.UNSCHEDULABLE)
 def test_a_node_that_comes_ends_the_wait(runs: Mapping[str, Run]) -> None:
     run, place = runs["nowhere-to-go"], runs["nowhere-to-go"].place
     until_said(run, UNSCHEDULABLE["nowhere-to-go"])
@@ -332,6 +337,7 @@ def test_a_node_that_comes_ends_the_wait(runs: Mapping[str, Run]) -> None:
     run.until_state(Outcome.SUSPENDED.reason)
 
 
+@pytest.mark.fault(Fault.PODS_REFUSED)
 def test_a_rule_that_is_satisfied_ends_the_refusal(runs: Mapping[str, Run]) -> None:
     run, place = runs["no-priority"], runs["no-priority"].place
     until_said(run, UNSCHEDULABLE["no-priority"])
@@ -352,6 +358,7 @@ def test_waiting_for_gpus_ends_at_the_deadline(runs: Mapping[str, Run]) -> None:
     no_gpu_was_given(run)
 
 
+@pytest.mark.fault(Fault.PODS_REFUSED)
 def test_a_quota_and_a_limit_hold_the_pods_back_until_they_are_raised(fresh_place: Callable[[], AbstractContextManager[Place]]) -> None:
     """The check passes; what the training asks for is too much for its namespace, for a while."""
     quota = Cause(

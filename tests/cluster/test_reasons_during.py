@@ -17,6 +17,7 @@ from charalora_operator import names
 from charalora_spec.outcome import Outcome
 from charalora_spec.status import AttemptStatus, Status
 from cluster_runs import Place, Run
+from faults import Fault
 from reasons import Cause, ended, exit_codes, log, own_operator, signal_workers, start_all, trainer, until_said, until_step
 from target import Target
 from trainings import pictures
@@ -200,6 +201,7 @@ def test_a_loss_that_diverges_ends_it_for_good(runs: Mapping[str, Run]) -> None:
     over(run, {72}, attempts=[Outcome.LOSS_DIVERGED])
 
 
+@pytest.mark.fault(Fault.PROCESS_KILLED)
 @pytest.mark.parametrize("name", ["memory", "memory-of-two"])
 def test_too_little_memory_ends_it_for_good(runs: Mapping[str, Run], name: str) -> None:
     """The kernel kills the first process, or one that it started: both are told as what they are."""
@@ -216,6 +218,7 @@ def test_too_little_memory_ends_it_for_good(runs: Mapping[str, Run], name: str) 
     over(run, set(), attempts=[Outcome.HOST_OUT_OF_MEMORY])
 
 
+@pytest.mark.fault(Fault.PROCESS_KILLED)
 def test_a_killed_process_is_tried_again_as_often_as_failures_are_allowed(runs: Mapping[str, Run]) -> None:
     """SIGKILL for one of two processes."""
     run = runs["killed"]
@@ -239,6 +242,7 @@ def log_of(run: Run, attempt: str) -> str:
     return run.place.target.run("logs", "-n", run.place.namespace, pod)
 
 
+@pytest.mark.fault(Fault.DELETED_BY_HAND)
 def test_a_deleted_pod_saves_and_the_next_attempt_resumes(runs: Mapping[str, Run]) -> None:
     """As often as preemptions are allowed; no failure is counted."""
     run, target = runs["deleted"], runs["deleted"].place.target
@@ -259,6 +263,7 @@ def test_a_deleted_pod_saves_and_the_next_attempt_resumes(runs: Mapping[str, Run
     over(run, set(), attempts=[Outcome.INTERRUPTED] * 2)
 
 
+@pytest.mark.fault(Fault.PREEMPTED)
 def test_preemption_and_eviction_are_told_from_failures(runs: Mapping[str, Run]) -> None:
     """A pod of higher priority takes the GPUs, then gives them back; then an administrator evicts the training."""
     run, place, target = runs["preempted"], runs["preempted"].place, runs["preempted"].place.target
@@ -318,6 +323,7 @@ def test_a_storage_that_goes_away_in_mid_run(runs: Mapping[str, Run]) -> None:
     over(run, {0, 69}, attempts=[Outcome.STORAGE_UNREACHABLE, Outcome.SUCCEEDED])
 
 
+@pytest.mark.fault(Fault.SECRET_MISSING)
 def test_keys_that_lose_their_rights_after_the_check(runs: Mapping[str, Run], cluster: Any) -> None:
     """Wrong keys stay wrong: one attempt."""
     run, place, s3 = runs["locked-out"], runs["locked-out"].place, cluster.facts["s3"]
@@ -360,6 +366,7 @@ def put_on_a_tiny_disk(cluster: Any, pod: Mapping[str, Any]) -> None:
     subprocess.run(["nsenter", "--target", kubelet, "--mount", *mount], check=True, capture_output=True)
 
 
+@pytest.mark.fault(Fault.TRAINING_HANGS)
 def test_a_training_that_stands_still_is_begun_again(fresh_place: Callable[[], AbstractContextManager[Place]]) -> None:
     """Its processes are stopped as a hanging GPU would stop them; the operator's patience is the shortest that it may have."""
     with fresh_place() as place, own_operator(place, "settings.stallSeconds=60", "settings.gracePeriodSeconds=10"):

@@ -14,6 +14,7 @@ import pytest
 
 from charalora_spec.status import Condition, Status
 from cluster_runs import SECONDS, Place, Run, ended, held, results, scheduled
+from faults import Fault
 from target import OPERATOR_NAMESPACE, Target, TargetError
 from trainings import WORD, differences
 
@@ -249,6 +250,7 @@ def test_a_pause_gives_the_gpus_back_and_the_rest_is_trained_as_if_it_had_not_be
     assert [] == differences(results(finished.files, STEPS), results(run.place.output("paused"), STEPS))
 
 
+@pytest.mark.fault(Fault.DELETED_BY_HAND)
 def test_a_pod_and_a_job_deleted_by_hand_are_followed_by_attempts_that_go_on(middle: Callable[..., Run], finished: Finished) -> None:
     run = middle("deleted")
     [pod] = run.trainers()
@@ -265,6 +267,7 @@ def test_a_pod_and_a_job_deleted_by_hand_are_followed_by_attempts_that_go_on(mid
     assert [] == differences(results(finished.files, STEPS), results(run.place.output("deleted"), STEPS))
 
 
+@pytest.mark.fault(Fault.OPERATOR_KILLED)
 def test_operators_killed_in_mid_run_lose_nothing_and_do_nothing_twice(
     middle: Callable[..., Run], finished: Finished, target: Target
 ) -> None:
@@ -298,6 +301,7 @@ def test_a_deadline_ends_it_with_everything_saved(middle: Callable[..., Run]) ->
     assert 1 == len([job for job in run.owned("jobs") if job["metadata"]["name"].startswith("late-a")])
 
 
+@pytest.mark.fault(Fault.RESOURCE_DELETED)
 def test_a_deleted_resource_leaves_nothing_in_the_cluster_and_everything_in_the_bucket(
     fresh_place: Callable[[], AbstractContextManager[Place]],
 ) -> None:

@@ -33,6 +33,7 @@ from charalora_operator.parse import job_of, pod_of
 from charalora_operator.permissions import PERMISSIONS
 from charalora_spec.outcome import Outcome, termination_message
 from charalora_spec.status import Progress, Status
+from faults import Fault
 from services import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -266,6 +267,7 @@ def test_a_resource_that_is_gone_is_none(plane: Plane) -> None:
     assert plane.as_operator(lambda cluster: cluster.get_resource(Key("default", "nobody"))) is None
 
 
+@pytest.mark.fault(Fault.CONFLICT)
 def test_what_stands_already_is_left_as_it_is(plane: Plane) -> None:
     """A create whose answer was lost is a conflict and never a twin."""
     resource = plane.resource(plane.namespace())
@@ -312,6 +314,7 @@ def test_another_writers_status_fields_are_taken_over(plane: Plane) -> None:
     assert plane.read(resource.key).status.attempt == 1
 
 
+@pytest.mark.fault(Fault.CONFLICT)
 def test_a_status_is_not_written_to_what_has_changed(plane: Plane) -> None:
     """Another resource that has the name by now, or the same one after an edit, is looked at first."""
     namespace = plane.namespace()
@@ -414,6 +417,7 @@ def test_an_operator_takes_a_resource_through_its_check(plane: Plane, tmp_path: 
         assert process.popen.wait(15) == 0
 
 
+@pytest.mark.fault(Fault.LEADER_KILLED)
 def test_a_standby_takes_over_from_a_killed_leader(plane: Plane, tmp_path: Path) -> None:
     """Within 15 seconds, with what happened in between; after a clean stop at once."""
     namespace = plane.namespace()

@@ -13,6 +13,7 @@ import pytest
 
 from apiserver import ApiServer, Json, api_server, until
 from charalora_spec.outcome import Outcome
+from faults import Fault
 from lives import PreemptedOnce, finished, remains, resource
 from operators import Operator, Proxies, settings_of
 from paper_node import paper_node
@@ -124,6 +125,7 @@ def _is_told(server: ApiServer, namespace: str) -> bool:
     return any(event["note"].startswith("Succeeded:") and event["reason"] == "Succeeded" for event in _events(server, namespace))
 
 
+@pytest.mark.fault(Fault.OPERATOR_KILLED)
 def test_killed_at_any_write_the_training_ends_the_same(server: ApiServer, proxies: Proxies, tmp_path: Path) -> None:
     """Before the write happens, and after it happened but before the operator heard so: each write of the life, each its own life."""
     with paper_node(server, PreemptedOnce(server)):

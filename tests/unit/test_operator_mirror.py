@@ -6,6 +6,7 @@ import pytest
 
 from charalora_operator.mirror import Kind, Listing, Mirror, Target
 from charalora_operator.model import Key
+from faults import Fault
 
 SURTR = Key("artists", "surtr")
 
@@ -57,6 +58,7 @@ def jobs(mirror: Mirror) -> set[str]:
     return set(mirror.observed(SURTR, "uid-1").jobs)
 
 
+@pytest.mark.fault(Fault.EVENTS_DISORDERED)
 def test_an_event_is_news_once(mirror: Mirror) -> None:
     assert mirror.event(Kind.JOBS, job(5), deleted=False) == SURTR
     assert mirror.event(Kind.JOBS, job(5), deleted=False) is None
@@ -69,12 +71,14 @@ def test_an_old_event_does_not_overwrite_a_newer_listing(mirror: Mirror) -> None
     assert mirror.observed(SURTR, "uid-1").jobs["surtr-a1"].started is not None
 
 
+@pytest.mark.fault(Fault.EVENTS_DISORDERED)
 def test_an_old_event_does_not_bring_back_what_a_listing_did_not_show(mirror: Mirror) -> None:
     mirror.replace(Kind.JOBS, Listing((), 10))
     assert mirror.event(Kind.JOBS, job(8), deleted=False) is None
     assert jobs(mirror) == set()
 
 
+@pytest.mark.fault(Fault.EVENTS_DISORDERED)
 def test_a_listing_drops_what_was_deleted_unseen(mirror: Mirror) -> None:
     """A watch that had to begin anew never tells of deletions in between."""
     mirror.event(Kind.JOBS, job(5), deleted=False)
@@ -88,6 +92,7 @@ def test_a_listing_keeps_what_was_made_after_it_began(mirror: Mirror) -> None:
     assert jobs(mirror) == {"surtr-a1"}
 
 
+@pytest.mark.fault(Fault.EVENTS_DISORDERED)
 def test_a_listing_does_not_bring_back_what_was_deleted_after_it_began(mirror: Mirror) -> None:
     mirror.event(Kind.JOBS, job(5), deleted=False)
     assert mirror.event(Kind.JOBS, job(12), deleted=True) == SURTR

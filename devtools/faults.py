@@ -1,0 +1,133 @@
+"""The faults that Charalora survives: what a user sees of each, and what is lost at most. docs/faults.md is made from this table.
+
+A test says which fault it shows, by a mark on the function itself:
+
+    @pytest.mark.fault(Fault.LEADER_KILLED)
+    def test_a_standby_takes_over_from_a_killed_leader(...) -> None: ...
+
+One test may show several faults, and several tests one. For a new fault add a row to its group here, mark its tests and run
+`make generate`. `make check` refuses a row that no test has; pytest ends with a line on the rows whose tests ran, and `make test` with an
+error when one of them has no test that ran, or one that failed.
+"""
+
+from enum import Enum
+
+
+class Group(Enum):
+    """What breaks: the headings of the page, in its order."""
+
+    OPERATOR = "The operator"
+    API_SERVER = "The API server"
+    CLUSTER = "Nodes, pods and what people delete"
+    REFUSAL = "What the cluster refuses"
+    STORAGE = "Storage and credentials"
+    UPGRADE = "Upgrades"
+    USERS = "Hostile users and broken files"
+
+
+class Fault(Enum):
+    """A fault of a group: what happens, what the user sees, what is lost at most."""
+
+    # Group.OPERATOR
+    OPERATOR_KILLED = (
+        Group.OPERATOR,
+        "The operator is killed before or after any of its writes",
+        "Nothing. The next operator goes on; no object, attempt or Event is there twice.",
+        "Nothing.",
+    )
+    LEADER_KILLED = (
+        Group.OPERATOR,
+        "The leader of two operators is killed",
+        "Changes come up to 15 seconds later.",
+        "Nothing.",
+    )
+
+    # Group.API_SERVER
+    CONFLICT = (
+        Group.API_SERVER,
+        "A write meets a conflict: the object exists already, or has changed since it was read",
+        "Nothing. What exists and is ours is taken as made; a status is computed anew from what changed.",
+        "Nothing.",
+    )
+    EVENTS_DISORDERED = (
+        Group.API_SERVER,
+        "Watch events come twice, late, in another order or never; deletions are lost",
+        "Nothing, or a change as late as the next complete listing (`resyncSeconds`).",
+        "Nothing.",
+    )
+
+    # Group.CLUSTER
+    PREEMPTED = (
+        Group.CLUSTER,
+        "A pod is preempted or evicted",
+        "The attempt ends with `Preempted` after it has saved; the next one resumes at once and costs no retry.",
+        "The step that was being computed.",
+    )
+    PROCESS_KILLED = (
+        Group.CLUSTER,
+        "The training's process is killed, by hand or for want of memory",
+        "The attempt ends with its reason; the next one resumes while `run.retries` lasts. `HostOutOfMemory` ends it for good.",
+        "The steps since the last saved state.",
+    )
+    GANG_MEMBER_LOST = (
+        Group.CLUSTER,
+        "One of several nodes' pods goes",
+        "The gang starts again as a whole and resumes.",
+        "The steps since the last saved state.",
+    )
+    TRAINING_HANGS = (
+        Group.CLUSTER,
+        "A training stands still",
+        "The attempt ends with `Stalled`, and the next one resumes.",
+        "The steps since the last saved state, and the chart's `settings.stallSeconds` of GPU time.",
+    )
+    DELETED_BY_HAND = (
+        Group.CLUSTER,
+        "A pod or a Job is deleted by hand",
+        "The next attempt resumes.",
+        "The step that was being computed; for a pod that is forced away, the steps since the last saved state.",
+    )
+    RESOURCE_DELETED = (
+        Group.CLUSTER,
+        "The resource is deleted in the middle of a run",
+        "Everything of it in the cluster goes with it; what is in the bucket stays.",
+        "Nothing that was uploaded.",
+    )
+    EVICTED_BY_KUEUE = (
+        Group.CLUSTER,
+        "Kueue takes a training's admission away and gives it back, again and again",
+        "STATE is `Queued` with Kueue's words in between; each new attempt resumes and costs no retry.",
+        "The step that was being computed.",
+    )
+
+    # Group.REFUSAL
+    PODS_REFUSED = (
+        Group.REFUSAL,
+        "A quota, a limit range, a policy or pod security refuses the pods",
+        "`QuotaExceeded` or `PodsRefused` with the cluster's own words; when the rule allows it, the training goes on by itself.",
+        "Nothing; no GPU is held.",
+    )
+    UNSCHEDULABLE = (
+        Group.REFUSAL,
+        "No node has room, or the image cannot be pulled",
+        "`Unschedulable` or `ImagePullFailed` with the cluster's own words; when that has changed, it goes on by itself.",
+        "Nothing; no GPU is held.",
+    )
+
+    # Group.STORAGE
+    SECRET_MISSING = (
+        Group.STORAGE,
+        "The Secret is missing, lacks a key or has wrong ones",
+        "`SecretMissing` while it is waited for, or `StorageAccessDenied`; a Secret that comes later is used by itself.",
+        "Nothing; no GPU is held.",
+    )
+
+    # Group.UPGRADE
+
+    # Group.USERS
+
+    def __init__(self, group: Group, what: str, seen: str, lost: str) -> None:
+        self.group = group
+        self.what = what
+        self.seen = seen
+        self.lost = lost
