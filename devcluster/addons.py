@@ -8,9 +8,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import oci
 from binaries import binary
-from layout import DNS_ADDRESS, NAMESPACE, NODES, PROMETHEUS_ADDRESS, S3_ADDRESS, STATE, ClusterError
+from layout import DNS_ADDRESS, NAMESPACE, NODES, PROMETHEUS_ADDRESS, ROOT, S3_ADDRESS, STATE, ClusterError
 from node import PAUSE_IMAGE
 
 S3_PORT = 8333
@@ -31,12 +33,8 @@ _COREFILE = """.:53 {
     }
 }
 """
-_SCRAPE = """global: {scrape_interval: 2s, evaluation_interval: 2s}
-rule_files: [/etc/prometheus-rules/*.y*ml]
-scrape_configs:
-  - job_name: charalora
-    http_sd_configs: [{url: "http://127.0.0.1:9099/targets", refresh_interval: 2s}]
-"""
+_PROMETHEUS = {"global": {"scrape_interval": "2s", "evaluation_interval": "2s"}, "rule_files": ["/etc/prometheus-rules/*.y*ml"]}
+_DISCOVERY = {"url": "http://127.0.0.1:9099/targets", "refresh_interval": "2s"}
 
 
 def programs() -> dict[str, Path]:
@@ -180,7 +178,7 @@ def _prometheus(image: str, discovery: str) -> list[dict[str, Any]]:
             {"name": "rules", "mountPath": "/etc/prometheus-rules"},
         ],
     }
-    rules = {"name": "prometheus-rules", "optional": True}
+    settings, rules = prometheus_settings(), {"name": "prometheus-rules", "optional": True}
     pod = {
         **_at_home(),
         "serviceAccountName": "prometheus",
@@ -193,10 +191,19 @@ def _prometheus(image: str, discovery: str) -> list[dict[str, Any]]:
     }
     return [
         *_account("prometheus", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]),
-        _config("prometheus", {"prometheus.yml": _SCRAPE}),
-        _workload("Deployment", "prometheus", pod, {"strategy": {"type": "Recreate"}}, _SCRAPE),
+        _config("prometheus", {"prometheus.yml": settings}),
+        _workload("Deployment", "prometheus", pod, {"strategy": {"type": "Recreate"}}, settings),
         _service("prometheus", PROMETHEUS_ADDRESS, [{"name": "http", "port": PROMETHEUS_PORT}]),
     ]
+
+
+def prometheus_settings() -> str:
+    """The jobs that the documentation gives, found here by a program of our own: Debian's Prometheus cannot ask Kubernetes."""
+    jobs = yaml.safe_load((ROOT / "docs" / "prometheus" / "scrape.yml").read_text())["scrape_configs"]
+    for job in jobs:
+        del job["kubernetes_sd_configs"]
+        job["http_sd_configs"] = [_DISCOVERY]
+    return json.dumps(_PROMETHEUS | {"scrape_configs": jobs}, indent=2)
 
 
 def _at_home() -> dict[str, Any]:

@@ -9,6 +9,8 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"regexp"
+	"strconv"
 	"time"
 )
 
@@ -23,9 +25,19 @@ type podList struct {
 			Name, Namespace string
 			Labels          map[string]string
 		}
+		Spec struct {
+			Containers []struct {
+				Ports []struct {
+					Name          string
+					ContainerPort int
+				}
+			}
+		}
 		Status struct{ PodIP, Phase string }
 	}
 }
+
+var unnameable = regexp.MustCompile(`[^a-zA-Z0-9_]`)
 
 type target struct {
 	Targets []string          `json:"targets"`
@@ -53,21 +65,24 @@ func list(client *http.Client) ([]target, error) {
 	}
 	targets := []target{}
 	for _, pod := range found.Items {
-		if pod.Status.PodIP == "" || pod.Status.Phase != "Running" {
+		if pod.Status.PodIP == "" {
 			continue
 		}
-		port := "8080"
-		switch pod.Metadata.Labels["app.kubernetes.io/component"] {
-		case "preflight":
-			continue
-		case "training":
-			port = "9400"
+		for _, container := range pod.Spec.Containers {
+			for _, port := range container.Ports {
+				number := strconv.Itoa(port.ContainerPort)
+				labels := map[string]string{
+					"__meta_kubernetes_namespace":               pod.Metadata.Namespace,
+					"__meta_kubernetes_pod_name":                pod.Metadata.Name,
+					"__meta_kubernetes_pod_phase":               pod.Status.Phase,
+					"__meta_kubernetes_pod_container_port_name": port.Name,
+				}
+				for name, value := range pod.Metadata.Labels {
+					labels["__meta_kubernetes_pod_label_"+unnameable.ReplaceAllString(name, "_")] = value
+				}
+				targets = append(targets, target{[]string{pod.Status.PodIP + ":" + number}, labels})
+			}
 		}
-		targets = append(targets, target{[]string{pod.Status.PodIP + ":" + port}, map[string]string{
-			"namespace": pod.Metadata.Namespace,
-			"pod":       pod.Metadata.Name,
-			"charalora": pod.Metadata.Labels["charalora.dev/resource"],
-		}})
 	}
 	return targets, nil
 }

@@ -319,6 +319,19 @@ def test_trainings_are_scraped_wherever_they_run(render: Render) -> None:
     assert ["metrics"] == [each["port"] for each in everywhere["spec"]["podMetricsEndpoints"]]
 
 
+def test_series_have_the_same_labels_without_the_prometheus_operator(render: Render) -> None:
+    """Dashboards and alerts need them: what the documentation's scrape jobs add beyond namespace and pod, which monitors always give."""
+    operators, trainings = yaml.safe_load((ROOT / "docs" / "prometheus" / "scrape.yml").read_text())["scrape_configs"]
+    added = {rule["target_label"]: rule["source_labels"] for rule in trainings["relabel_configs"] if "target_label" in rule}
+    (pods,) = of_kind(render(EVERYTHING), "PodMonitor")[0]["spec"]["podMetricsEndpoints"]
+    (service,) = of_kind(render(EVERYTHING), "ServiceMonitor")[0]["spec"]["endpoints"]
+
+    assert {"namespace", "pod"} == added.keys() - {rule["targetLabel"] for rule in pods["relabelings"]}
+    assert all(added[rule["targetLabel"]] == rule["sourceLabels"] for rule in pods["relabelings"])
+    assert operators["honor_labels"]
+    assert service["honorLabels"]
+
+
 def test_policies_are_where_the_pods_are(render: Render) -> None:
     """One for the operators, one in each namespace with trainings; a namespace that is named twice has one."""
     trainers = {"networkPolicy": {"enabled": True, "trainers": {"namespaces": ["artists", "lab"]}}}
