@@ -168,7 +168,10 @@ def _prometheus(image: str, discovery: str) -> list[dict[str, Any]]:
     container = {
         "name": "prometheus",
         "image": image,
-        "args": ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/data", "--web.enable-lifecycle"],
+        "args": [
+            *("--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/data", "--web.enable-lifecycle"),
+            "--enable-feature=exemplar-storage",
+        ],
         "securityContext": {"runAsUser": 0},
         "ports": [{"containerPort": PROMETHEUS_PORT}],
         "readinessProbe": {"httpGet": {"path": "/-/ready", "port": PROMETHEUS_PORT}, "periodSeconds": 1},

@@ -1,9 +1,12 @@
 """What comes from Debian: installed where it is absent, and only as root on Debian."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from layout import ClusterError
@@ -18,7 +21,9 @@ _PACKAGES = {
     "buildah": "buildah",
     "debootstrap": "debootstrap",
     "prometheus": "prometheus",
+    "promtool": "prometheus",
 }
+_LOCK = Path(tempfile.gettempdir()) / "charalora-packages.lock"
 
 
 def need(*programs: str) -> None:
@@ -27,6 +32,14 @@ def need(*programs: str) -> None:
     Raises:
         ClusterError: One is missing and cannot be installed here.
     """
+    if all(map(shutil.which, programs)):
+        return
+    with _LOCK.open("w") as lock:  # apt-get refuses to run twice at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install(programs)
+
+
+def _install(programs: Sequence[str]) -> None:
     missing = [_PACKAGES[program] for program in programs if not shutil.which(program)]
     if not missing:
         return

@@ -1,7 +1,8 @@
 """Write what follows from the resource's models: `make generate`. With --check nothing is written and a difference is an error.
 
 The CRD is what the API server checks, docs/reference.md what people read; both come from operator/charalora_spec, as does the table of
-reasons in docs/troubleshooting.md. Beside them stand docs/faults.md, from the tests, and what of the Helm chart is generated.
+reasons in docs/troubleshooting.md. Beside them stand docs/faults.md, from the tests, docs/metrics.md, and what of the Helm chart is
+generated.
 """
 
 import json
@@ -15,6 +16,7 @@ from charalora_spec.outcome import Outcome
 from charalora_spec.parts import CEL_RULES
 from faultmatrix import PAGE, render_faults
 from helmchart import chart_files
+from monitoring import monitoring_files
 
 ROOT = Path(__file__).resolve().parent.parent
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
@@ -30,6 +32,7 @@ def generated() -> dict[Path, str]:
         files
         | {TROUBLESHOOTING: render_troubleshooting(TROUBLESHOOTING.read_text()), PAGE: render_faults(PAGE.read_text())}
         | chart_files()
+        | monitoring_files()
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 _QUEUE_SECONDS = 600.0
 _LAG_SECONDS = 5.0
@@ -83,8 +84,9 @@ async def serve(port: int, vitals: Vitals, pulse: Pulse, registry: CollectorRegi
     async def readyz(_: web.Request) -> web.Response:
         return _answer(unreadiness(vitals, pulse.lag))
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))  # OpenMetrics, with exemplars, for who asks for it
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     application = web.Application()
     application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -67,6 +67,7 @@ class Reconciler:
     async def _visit(self, key: Key) -> None:
         """Reconcile; what fails is tried again later, so that one resource never stops the others."""
         began = time.monotonic()
+        self.metrics.visiting(key)
         try:
             await self.reconcile(key)
         except Exception as error:  # the edge: whatever it is, the others go on
@@ -75,10 +76,10 @@ class Reconciler:
             delay = self.queue.failed(key)
             fields = about(key, reason=kind, error=str(error), seconds=round(delay, 1))
             logger.warning("The visit failed and is repeated", extra=fields, exc_info=None if expected else error)
-            self.metrics.visited(time.monotonic() - began, kind)
+            self.metrics.visited(key, time.monotonic() - began, kind)
         else:
             self.queue.done(key)
-            self.metrics.visited(time.monotonic() - began)
+            self.metrics.visited(key, time.monotonic() - began)
 
     async def _observe(self, resource: Resource) -> Observed:
         """What is known of the resource's world; Kueue and the Job controller's refusals are asked only where they matter."""
@@ -107,7 +108,7 @@ class Reconciler:
         if isinstance(action, Create):
             what, which = f"Create {action.manifest['kind']}", action.manifest["metadata"]["name"]
             if action.manifest["kind"] == "Job":
-                if not observed.jobs:
+                if not observed.jobs and not resource.status.conditions:
                     self.metrics.first_job(resource, now)
                 if action.manifest["metadata"]["labels"][COMPONENT] == TRAINING:
                     self.metrics.attempted(resource, status)

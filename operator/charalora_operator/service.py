@@ -158,10 +158,10 @@ class _Operator:
 
     def _views(self) -> Views:
         return Views(
-            states=self._mirror.states,
+            states=lambda: self._mirror.states() if self._mirror.caught_up else {},
             depth=lambda: self._queue.depth,
             oldest=lambda: self._queue.oldest,
-            ages=self._mirror.ages,
+            ages=lambda: self._mirror.ages() if self._mirror.caught_up else {},
             leads=lambda: self._election.leads,
         )
 

@@ -82,6 +82,14 @@ class Outcome(Enum):
         return next((outcome for outcome in cls if outcome.reason == reason), None)
 
 
+FINAL = tuple(
+    outcome
+    for outcome in Outcome
+    if outcome.exit_code is not None or outcome in {Outcome.PREEMPTED, Outcome.STALLED, Outcome.DEADLINE_EXCEEDED}
+)
+"""With what a training can end for good; the others say for what it waits."""
+
+
 class TrainingError(Exception):
     """A run ended for a known reason. The outcome says which, and whether trying again can help."""
 

@@ -6,11 +6,16 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from charalora_spec.metrics import STAGE, STAGE_SECONDS, STEP_SECONDS, TRAINING
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.console import LogConsole, MeteredConsole
 from charalora_trainer.metrics import PORT, Metrics, served
+from promtool import promtool
 
 
 def free_port() -> int:
@@ -78,6 +83,34 @@ def test_a_figure_that_nobody_listed_is_refused() -> None:
     """Each has its explanation."""
     with pytest.raises(KeyError):
         Metrics().set("stepp", 1)
+
+
+def test_a_figure_has_the_labels_that_are_listed() -> None:
+    """No more and no other, so that every query finds it."""
+    for labels in ({}, {"gpu": "0"}, {"group": "unet", "gpu": "0"}):
+        with pytest.raises(KeyError):
+            Metrics().set("learning_rate", 0.1, **labels)
+
+
+def test_every_listed_figure_is_served_as_it_is_listed(tmp_path: Path) -> None:
+    """By whichever process knows it, in both forms that Prometheus asks for, and as its own checker wants it."""
+    worker, metrics, registry = Metrics(), Metrics(), CollectorRegistry()
+    for figure in TRAINING:
+        if figure not in {STAGE, STAGE_SECONDS, STEP_SECONDS}:
+            worker.set(figure.short, 1, **dict.fromkeys(figure.labels, "x"))
+    worker.step_took(0.4)
+    metrics.follow(tmp_path)
+    with worker.handed_over(tmp_path / "0.prom"), worker.stage("train"), metrics.stage("check"):
+        pass
+    registry.register(metrics)
+
+    assert not promtool("check", "metrics", content=generate_latest(registry).decode())
+    page: bytes = exposition.generate_latest(registry)  # type: ignore[no-untyped-call]
+    found = list(openmetrics.text_string_to_metric_families(page.decode()))  # type: ignore[no-untyped-call]
+    served = {family.name + ("_total" if family.type == "counter" else ""): (family.type, family.documentation) for family in found}
+    assert {figure.name: (figure.kind.value, figure.meaning) for figure in TRAINING} == served
+    labels = {sample.name: set(sample.labels) - {"le"} for family in found for sample in family.samples}
+    assert all(set(figure.labels) == labels[figure.series[0]] for figure in TRAINING)
 
 
 def test_stages_are_told_by_their_first_word_while_they_run_and_after() -> None:

@@ -16,39 +16,14 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from charalora_spec.metrics import STAGE, STAGE_SECONDS, STEP_SECONDS, TOTAL, TRAINING, Figure, Kind
 from charalora_spec.outcome import Outcome, TrainingError
 
 PORT = "CHARALORA_METRICS_PORT"
 """Environment variable: the port that figures are served on; without it nothing is served."""
 
 SECONDS_BETWEEN_FILES = 1.0
-STEP_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
-
-GAUGES = {
-    "step": "Last optimizer step that is done.",
-    "steps": "Optimizer steps in all.",
-    "loss": "Mean training loss of the newest 20 steps.",
-    "held_out_loss": "Newest loss on the pictures that training never sees.",
-    "best_step": "Save step with the lowest held-out loss.",
-    "best_held_out_loss": "Held-out loss of that step.",
-    "images_per_second": "Pictures trained on per second, all processes together.",
-    "eta_seconds": "Seconds to the last step at the speed of this attempt.",
-    "learning_rate": "Learning rate of the newest step.",
-    "gradient_norm": "Length of the newest step's gradient, before clipping.",
-    "embedding_norm": "Mean length of the trigger word's vectors.",
-    "model_flops_utilization": "Share of the GPUs' peak that the models' arithmetic reaches, 0 to 1.",
-    "gpu_memory_bytes": "Memory of a GPU that this training holds.",
-    "last_checkpoint_step": "Step of the newest training state that is whole in the output store.",
-    "last_checkpoint_timestamp_seconds": "Unix time at which that state was whole in the output store.",
-    "checkpoint_seconds": "From a step's end until its state was whole in the output store, newest.",
-    "time_to_first_step_seconds": "From the start of the command to the end of this attempt's first step.",
-}
-COUNTERS = {
-    "images": "Pictures trained on in this attempt.",
-    "nonfinite_steps": "Steps skipped because their gradients were not finite, all attempts.",
-    "upload_bytes": "Bytes of the files that were sent to the output store.",
-    "upload_failures": "Uploads that failed, also those that succeeded later.",
-}
+_FIGURES = {figure.short: figure for figure in TRAINING}
 
 Value = float | Callable[[], float]
 """A figure, or what to ask for it at each scrape."""
@@ -76,15 +51,15 @@ class Metrics(Collector):
         self._lock = threading.Lock()
         self._values: dict[str, dict[tuple[tuple[str, str], ...], Value]] = {}
         self._stages: dict[str, _Stopwatch] = {}
-        self._step_seconds = Histogram("charalora_step_seconds", "Time of an optimizer step.", registry=None, buckets=STEP_SECONDS)
+        self._step_seconds = Histogram(STEP_SECONDS.name, STEP_SECONDS.meaning, registry=None, buckets=STEP_SECONDS.buckets)
         self._has_steps = False
         self._followed: Path | None = None
         self.began = time.time()
 
     def set(self, name: str, value: Value, **labels: str) -> None:
-        """Set a gauge, or a counter's total: one of those that are listed above."""
-        if name not in GAUGES and name not in COUNTERS:
-            raise KeyError(name)
+        """Set a gauge, or a counter's total: one of those that charalora_spec.metrics lists, by its short name and with its labels."""
+        if name not in _FIGURES or set(labels) != set(_FIGURES[name].labels):
+            raise KeyError(name, *labels)
         with self._lock:
             self._values.setdefault(name, {})[tuple(labels.items())] = value
 
@@ -152,17 +127,12 @@ class Metrics(Collector):
             values = {name: dict(series) for name, series in self._values.items()}
             stages = {name: (float(watch.running > 0), watch.total) for name, watch in self._stages.items()}
         for name, series in values.items():
-            labels = list(dict(next(iter(series))))
-            is_gauge = name in GAUGES
-            family = (GaugeMetricFamily if is_gauge else CounterMetricFamily)(
-                f"charalora_{name}", (GAUGES if is_gauge else COUNTERS)[name], labels=labels
-            )
-            for label_values, value in series.items():
-                family.add_metric([text for _, text in label_values], value() if callable(value) else value)
+            family = _family(_FIGURES[name])
+            for labels, value in series.items():
+                family.add_metric([text for _, text in labels], value() if callable(value) else value)
             yield family
         if stages:
-            running = GaugeMetricFamily("charalora_stage", "1 for a stage that runs, 0 for one that ran.", labels=["stage"])
-            seconds = GaugeMetricFamily("charalora_stage_seconds", "Time that a stage has taken so far.", labels=["stage"])
+            running, seconds = _family(STAGE), _family(STAGE_SECONDS)
             for stage, (is_running, total) in stages.items():
                 running.add_metric([stage], is_running)
                 seconds.add_metric([stage], total)
@@ -173,6 +143,11 @@ class Metrics(Collector):
     def _others(self) -> Iterator[Metric]:
         for file in sorted(self._followed.glob("*.prom")) if self._followed else ():
             yield from text_string_to_metric_families(file.read_text(encoding="utf-8"))
+
+
+def _family(figure: Figure) -> GaugeMetricFamily | CounterMetricFamily:
+    family = CounterMetricFamily if figure.kind is Kind.COUNTER else GaugeMetricFamily
+    return family(figure.name.removesuffix(TOTAL), figure.meaning, labels=figure.labels, unit=figure.unit)
 
 
 @contextmanager
