@@ -63,6 +63,18 @@ class Fault(Enum):
         "The attempt ends with `Preempted` after it has saved; the next one resumes at once and costs no retry.",
         "The step that was being computed.",
     )
+    NODE_LOST = (
+        Group.CLUSTER,
+        "A node is lost with everything on it",
+        "The attempt ends with `Preempted` 30 seconds after its pod should have gone; the next one resumes on another node.",
+        "The steps since the last saved state, and the GPU time until the cluster gives the node up.",
+    )
+    NODE_COMES_BACK = (
+        Group.CLUSTER,
+        "A lost node comes back with a pod of an attempt that was given up",
+        "Nothing. The late pod finds that the output prefix is a newer attempt's, and stops.",
+        "Nothing.",
+    )
     PROCESS_KILLED = (
         Group.CLUSTER,
         "The training's process is killed, by hand or for want of memory",

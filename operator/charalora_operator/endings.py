@@ -11,7 +11,7 @@ from charalora_operator import names
 from charalora_operator.model import Ending, JobFacts, JobState, PodFacts
 from charalora_spec.outcome import Outcome, Retry
 
-LOST_AFTER = timedelta(seconds=30)
+_LOST_AFTER = timedelta(seconds=30)
 """A pod that is still there so long after its grace period is on a node that nobody hears of."""
 
 _KILLED = 137
@@ -54,21 +54,18 @@ def _failure(job: JobFacts, pods: Sequence[PodFacts], at: datetime) -> End:
     """The most telling cause: what we did, what the program says for good, what the cluster did, what else a pod or the Job says."""
     outcomes = [(pod, outcome_of(pod.ending)) for pod in pods if pod.ending is not None and pod.ending.exit_code != 0]
     final = [(pod, outcome) for pod, outcome in outcomes if outcome.retry is Retry.NEVER]
-    disrupted = [pod for pod in pods if pod.disruption[0]]
+    disrupted = any(pod.disruption[0] for pod in pods)
     others = sorted(outcomes, key=lambda one: (one[1] is Outcome.INTERRUPTED, one[0].ending.at if one[0].ending else at, one[0].index))
     details = _told(_first(pods))
-    if ours := Outcome.of_reason(job.ended_because):
+    if (ours := Outcome.of_reason(job.ended_because)) and ours is not Outcome.PREEMPTED:
         return End(ours, ours.meaning, at, details)
-    if job.why[0] == "DeadlineExceeded":
+    if job.why[0] == "DeadlineExceeded" and not ours:
         return End(Outcome.DEADLINE_EXCEEDED, _CHECK_TOO_LONG if _is_check(job) else Outcome.DEADLINE_EXCEEDED.meaning, at, details)
-    if final:
+    if final and not ours:
         return _pod_end(job, *final[0], at)
-    if disrupted:
-        reason, message = disrupted[0].disruption
-        return End(Outcome.PREEMPTED, f"The cluster took pod {disrupted[0].name} away ({reason}): {message.rstrip('.')}.", at, details)
-    if others:
-        return _pod_end(job, *others[0], at)
-    return _job_end(job, at)
+    if ours or lost_at(pods) or disrupted:
+        return End(Outcome.PREEMPTED, _taken_away(pods), at, details)
+    return _pod_end(job, *others[0], at) if others else _job_end(job, at)
 
 
 def outcome_of(ending: Ending) -> Outcome:
@@ -117,8 +114,29 @@ def _is_check(job: JobFacts) -> bool:
     return job.component == names.PREFLIGHT
 
 
+def lost_at(pods: Sequence[PodFacts]) -> datetime | None:
+    """When the last of the pods that should have ended counts as lost with its node; None where all of them run on or have ended."""
+    return max((pod.deleted + _LOST_AFTER for pod in pods if pod.deleted is not None and not _has_ended(pod)), default=None)
+
+
+def _taken_away(pods: Sequence[PodFacts]) -> str:
+    """For an attempt that lost a pod to the cluster: to something more urgent, to an administrator, or with its node."""
+    lost = [pod for pod in pods if pod.deleted is not None and not _has_ended(pod)]
+    if lost:
+        why = next((f" ({pod.disruption[0]})" for pod in lost if pod.disruption[0]), "")
+        return f"Node {lost[0].node} is lost{why}: its pod {lost[0].name} did not end in the time that it was given."
+    told = next((pod for pod in pods if pod.disruption[0]), None)
+    if told is None:
+        return Outcome.PREEMPTED.meaning
+    return f"The cluster took pod {told.name} away ({told.disruption[0]}): {told.disruption[1].rstrip('.')}."
+
+
 def _is_gone(pod: PodFacts, now: datetime) -> bool:
-    return pod.phase in {"Succeeded", "Failed"} or (pod.deleted is not None and pod.deleted + LOST_AFTER < now)
+    return _has_ended(pod) or (pod.deleted is not None and pod.deleted + _LOST_AFTER <= now)
+
+
+def _has_ended(pod: PodFacts) -> bool:
+    return pod.phase in {"Succeeded", "Failed"}
 
 
 def _gone_at(pod: PodFacts) -> datetime:

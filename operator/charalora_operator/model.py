@@ -195,7 +195,7 @@ class Observed:
     Attributes:
         jobs: Its Jobs by name.
         pods: Its Pods.
-        sample: The newest figures of the running attempt; None before the first reading.
+        sample: The newest figures of the running attempt; without any while it does not answer, None before it was asked.
         workload: What Kueue has for the current attempt's Job; None without a queue.
         refused: Why the Job controller cannot make pods (quota, admission), by Job; in the cluster's own words.
         in_the_way: What has the name of an object that was to be made, and belongs to something else; empty otherwise.

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from charalora_operator import desired, document, names
 from charalora_operator.attempts import Attempt, attempts_of, seconds_left, verdict
 from charalora_operator.checks import first_blocker
-from charalora_operator.endings import LOST_AFTER, End, end_of
+from charalora_operator.endings import End, end_of, lost_at
 from charalora_operator.model import Action, Create, DeleteJob, DeleteResource, EndJob, JobState, Observed, PodFacts, Resource
 from charalora_operator.picture import Picture
 from charalora_operator.settings import Settings
 from charalora_operator.status import has_succeeded, status_of
-from charalora_operator.waiting import Waiting, waiting_for, waiting_in_queue
+from charalora_operator.waiting import Waiting, waiting_for, waiting_for_the_end, waiting_in_queue
 from charalora_spec.outcome import Outcome
 from charalora_spec.spec import CharacterLora
 from charalora_spec.status import Condition, Status
@@ -153,22 +153,25 @@ def _watch(scene: _Scene, current: Attempt) -> _Step:
     """An attempt goes on, unless it is to pause, took too long or stands still."""
     run, attempts, job = scene.run, scene.attempts, current.job
     if job.deleting or job.ended_because or job.state is JobState.ENDING:
-        lost = [pod.deleted + LOST_AFTER for pod in current.pods if pod.deleted is not None]
-        return _Step(Picture(attempts, waiting=_ending(current.number, job.ended_because)), again_at=max(lost, default=None))
+        return _Step(Picture(attempts, waiting=_ending(current.number, job.ended_because)), again_at=lost_at(current.pods))
     if run.spec.run.suspend:
         action = DeleteJob(job.name) if job.state is JobState.SUSPENDED else EndJob(job.name, Outcome.SUSPENDED)
         return _Step(Picture(attempts, waiting=(Outcome.SUSPENDED, _SAVING)), (action,))
     if scene.seconds_left == 0:
         return _given_up(attempts, Outcome.DEADLINE_EXCEEDED)
     has_started = current.has_started_on(run.spec.resources.nodes)
-    stalls_at = _stalls_at(current, scene.observed, scene.settings) if has_started else None
-    if stalls_at is not None and stalls_at <= scene.now:
-        return _given_up(attempts, Outcome.STALLED)
+    given_up = [
+        (lost_at(current.pods), Outcome.PREEMPTED),
+        (_stalls_at(current, scene) if has_started else None, Outcome.STALLED),
+    ]
+    due = {at: outcome for at, outcome in given_up if at is not None}
+    if due and min(due) <= scene.now:
+        return _given_up(attempts, due[min(due)])
     queued = waiting_in_queue(job, run.spec.scheduling.queue_name or "", scene.observed.workload)
-    why = queued or waiting_for(current.pods, scene.observed.refused.get(job.name, ""))
+    why = queued or waiting_for_the_end(current.number, current.pods) or waiting_for(current.pods, scene.observed.refused.get(job.name, ""))
     if why is None and not has_started:
         why = (Outcome.PENDING, f"The pods of attempt {current.number} are being started.")
-    return _Step(Picture(attempts, waiting=why), again_at=stalls_at)
+    return _Step(Picture(attempts, waiting=why), again_at=min(due, default=None))
 
 
 def _given_up(attempts: tuple[Attempt, ...], outcome: Outcome) -> _Step:
@@ -182,12 +185,15 @@ def _ending(attempt: int, because: str) -> Waiting:
     return Outcome.PENDING, f"Attempt {attempt} has ended{f' ({because})' if because else ''}; its last pods are on their way out."
 
 
-def _stalls_at(current: Attempt, observed: Observed, settings: Settings) -> datetime | None:
-    """When an attempt that has started will have stood still for too long; None while nobody can tell."""
-    sample = observed.sample
+def _stalls_at(current: Attempt, scene: _Scene) -> datetime | None:
+    """When the attempt will have stood still for too long; None while nobody can tell."""
+    sample, told = scene.observed.sample, scene.resource.status.progress
     if sample is None or sample.job != current.job.name:
         return None
-    return sample.moved + timedelta(seconds=settings.stall_seconds)
+    has_answered = told is not None and told.updated_at is not None and current.began is not None and told.updated_at >= current.began
+    if not sample.figures and not has_answered:
+        return None  # perhaps its metrics cannot be reached from here
+    return sample.moved + timedelta(seconds=scene.settings.stall_seconds)
 
 
 def _retired(resource: Resource, status: Status, actions: tuple[Action, ...], now: datetime) -> Plan:

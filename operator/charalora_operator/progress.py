@@ -45,7 +45,7 @@ class Progress:
         self._told: dict[Key, Sample] = {}
 
     def sample(self, key: Key) -> Sample | None:
-        """The newest figures of a resource's running attempt; None before the first reading."""
+        """The newest figures of a resource's running attempt; without figures while it does not answer, None before it was asked."""
         return self._samples.get(key)
 
     async def run(self) -> None:
@@ -66,17 +66,19 @@ class Progress:
         gate = asyncio.Semaphore(_AT_ONCE)  # a training that waits for its turn has not begun its five seconds
         texts = await asyncio.gather(*(self._read(session, gate, target) for target in targets.values()))
         for target, text in zip(targets.values(), texts, strict=True):
-            if text:
-                self._take(target, text)
+            self._take(target, text)
 
     def _take(self, target: Target, text: str) -> None:
+        before, now = self._samples.get(target.key), self._clock()
         try:
-            sample = sample_of(target.job, text, self._clock(), self._samples.get(target.key))
+            sample = sample_of(target.job, text, now, before) if text else None
         except ValueError as error:
             logger.debug("A training's metrics are not readable", extra={"job": target.job, "error": str(error)})
+            sample = None
+        if sample is None and before is not None and before.job == target.job:
             return
-        self._samples[target.key] = sample
-        if is_news(self._told.get(target.key), sample, self._settings.progress_seconds):
+        self._samples[target.key] = sample or Sample(target.job, now, now, {})  # since then it is silent
+        if sample is not None and is_news(self._told.get(target.key), sample, self._settings.progress_seconds):
             self._told[target.key] = sample
             self._queue.add(target.key)
 

@@ -21,6 +21,16 @@ def waiting_for(pods: Sequence[PodFacts], refused: str) -> Waiting | None:
     return None
 
 
+def waiting_for_the_end(attempt: int, pods: Sequence[PodFacts]) -> Waiting | None:
+    """What is so while a pod of a running attempt has been asked to go and has not ended; None where none has."""
+    leaving = next((pod for pod in pods if pod.deleted is not None and pod.phase not in {"Succeeded", "Failed"}), None)
+    if leaving is None:
+        return None
+    why = f" ({leaving.disruption[0]})" if leaving.disruption[0] else ""
+    then = "the next attempt begins when it has ended, or without it when its time is over"
+    return Outcome.PENDING, f"Pod {leaving.name} of attempt {attempt} was asked to leave node {leaving.node}{why}; {then}."
+
+
 def waiting_in_queue(job: JobFacts, queue: str, workload: Workload | None) -> Waiting | None:
     """What Kueue says of a Job that it has not let go yet; None where no queue holds it."""
     if job.state is not JobState.SUSPENDED:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from charalora_operator import names
-from charalora_operator.model import Create, DeleteJob, DeleteResource, EndJob, JobState, Workload
+from charalora_operator.model import Create, DeleteJob, DeleteResource, EndJob, JobState, Sample, Workload
 from charalora_operator.plan import plan_of
 from charalora_operator.waiting import waiting_for
 from charalora_spec.outcome import Outcome, Retry
@@ -378,6 +378,74 @@ def test_a_training_that_stands_still_is_started_again() -> None:
     assert ["Stalled"] == [one.reason for one in world.status.attempts]
 
 
+def test_a_training_that_answers_nobody_any_more_is_started_again() -> None:
+    """Also by an operator that never heard it: the status says that it has been heard."""
+    world = World()
+    job = world.train()
+    world.report(job, 120)
+    world.look()
+    world.wait(600)
+    world.sample = Sample(job, world.now, world.now, {})  # a new operator asks, and nothing answers
+
+    assert 1800 == world.plan().requeue_after
+    world.wait(1800)
+    assert (EndJob(job, Outcome.STALLED),) == world.plan().actions
+
+
+def test_a_training_that_was_never_heard_is_left_alone() -> None:
+    """Rules of the network may keep the operator from its metrics."""
+    world = World()
+    job = world.train()
+    world.sample = Sample(job, world.now, world.now, {})
+    world.wait(100_000)
+
+    assert () == world.plan().actions
+
+
+def test_a_pod_on_a_lost_node_does_not_hold_the_training_for_ever() -> None:
+    """Its Job waits for it, so it is given up when its time and a little more are over; the next attempt begins without it."""
+    world = World()
+    job = world.train()
+    world.wait(100)
+    world.report(job, 500, last_checkpoint_step=400, last_checkpoint_timestamp_seconds=after(70).timestamp())
+    world.look()
+    why = ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+    world.pods[f"{job}-0"] = replace(world.pods[f"{job}-0"], deleted=after(220), disruption=why)
+    world.look()
+
+    assert () == world.plan().actions
+    assert 150 == world.plan().requeue_after
+    assert ("Pending", True) == (world.state, "node-a (DeletionByTaintManager)" in world.condition(Condition.TRAINING).message)
+    world.wait(151)
+    assert (EndJob(job, Outcome.PREEMPTED),) == world.plan().actions
+    world.jobs[job] = replace(world.jobs[job], ended_because="Preempted", state=JobState.ENDING)
+    world.look()
+    world.look()
+
+    assert "surtr-a2" in world.jobs
+    [first, _] = world.status.attempts
+    assert ("Preempted", 2 * 220, 2 * 150) == (first.reason, first.gpu_seconds, first.wasted_gpu_seconds)
+    assert 1 == world.status.preemptions
+
+
+def test_a_late_pod_of_an_attempt_that_was_given_up_changes_no_account() -> None:
+    """Its node comes back: the pod says that the prefix is another attempt's, and that it ran much longer."""
+    world = World()
+    job = world.train()
+    world.pods[f"{job}-0"] = replace(world.pods[f"{job}-0"], deleted=after(120))
+    world.wait(151)
+    world.jobs[job] = replace(world.jobs[job], ended_because="Preempted", state=JobState.ENDING)
+    world.look()
+    before = world.status
+    world.wait(1000)
+    world.end_pod(job, told(Outcome.OUTPUT_OCCUPIED), exit_code=73)
+    world.end_job(job)
+    world.look()
+
+    assert before.attempts[0] == world.status.attempts[0]
+    assert (before.usage, 2, "Pending") == (world.status.usage, world.status.attempt, world.state)
+
+
 def test_a_job_that_somebody_deleted_is_followed_by_the_next_attempt() -> None:
     world = World()
     job = world.train()
@@ -428,7 +496,7 @@ def test_a_new_attempt_waits_until_the_last_pods_are_gone() -> None:
     world.wait(151)
     world.look()
     assert "surtr-a2" in world.jobs, "a pod on a node that nobody hears of does not hold the training for ever"
-    assert ["InternalError"] == [one.reason for one in world.status.attempts]
+    assert ["Preempted"] == [one.reason for one in world.status.attempts], "its partner ended because it was gone, which is no failure"
 
 
 def test_a_gang_runs_when_the_pods_of_all_its_nodes_do() -> None:
