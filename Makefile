@@ -3,7 +3,7 @@
 # processes, 2), PYTEST (more arguments for pytest).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proof bench generate lock clean venv cluster-up cluster-down cluster-status
+.PHONY: help demo test check proof bench soak generate lock clean venv cluster-up cluster-down cluster-status
 SHELL := bash
 VENV := .venv/bin/python
 PYTEST ?=
@@ -38,6 +38,10 @@ proof: venv ## Prove that training learns the character: several trainings, judg
 
 bench: venv ## Measure training steps against the plain diffusers, peft and accelerate loop, side by side.
 	@$(VENV) benchmarks/trainer.py
+
+MINUTES ?= 30
+soak: venv ## Do random faults to a stream of small trainings for MINUTES (30), and check that every end is true and nothing is left.
+	@$(VENV) benchmarks/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 cluster-up: venv ## Start a real Kubernetes with two nodes on this machine, without Docker, and bring our images to it; needs root on Debian.
 	@$(VENV) devcluster/cluster.py up

@@ -2,7 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -68,6 +70,26 @@ class Place:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.namespace, Prefix=prefix)
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
         return {key.removeprefix(prefix): s3.get_object(Bucket=self.namespace, Key=key)["Body"].read() for key in keys}
+
+
+@contextmanager
+def own_place(target: Target, base: Mapping[str, bytes]) -> Iterator[Place]:
+    """A namespace with credentials, and a bucket with a base model and a data set; both go at the end of the `with`."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    s3 = target.s3()
+    s3.create_bucket(Bucket=name)
+    target.namespace(name)
+    here = Place(target, name)
+    here.upload("base/", base)
+    here.upload_dataset()
+    try:
+        yield here
+    finally:
+        target.run("delete", "namespace", name, "--wait=false")
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=name):
+            for item in page.get("Contents", []):
+                s3.delete_object(Bucket=name, Key=item["Key"])
+        s3.delete_bucket(Bucket=name)
 
 
 @dataclass(frozen=True)

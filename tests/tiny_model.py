@@ -1,6 +1,7 @@
 """The smallest base model that has every part of Stable Diffusion 1.x: for tests that start whole trainings by the dozen."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -58,6 +59,13 @@ def _unet() -> UNet2DConditionModel:
         attention_head_dim=4,
         norm_num_groups=8,
     )
+
+
+def tiny_files() -> dict[str, bytes]:
+    """The same as files by name."""
+    with TemporaryDirectory() as folder:
+        tiny_base(Path(folder))
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 def _vae() -> AutoencoderKL:

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from cluster_runs import Place
+from cluster_runs import Place, own_place
 from target import Target, open_target
-from tiny_model import tiny_base
+from tiny_model import tiny_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEVCLUSTER = ROOT / "devcluster/cluster.py"
@@ -109,33 +108,16 @@ def target(cluster: Cluster) -> Target:
 
 
 @pytest.fixture(scope="session")
-def _tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
-    folder = tmp_path_factory.mktemp("base")
-    tiny_base(folder)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def _tiny_base() -> Mapping[str, bytes]:
+    return tiny_files()
 
 
 @pytest.fixture(scope="session")
 def fresh_place(target: Target, _tiny_base: Mapping[str, bytes]) -> Callable[[], AbstractContextManager[Place]]:
     """Makes a namespace with credentials, and a bucket with a base model and a data set; both go at the end of the `with`."""
 
-    @contextmanager
-    def make() -> Iterator[Place]:
-        name = f"test-{uuid.uuid4().hex[:8]}"
-        s3 = target.s3()
-        s3.create_bucket(Bucket=name)
-        target.namespace(name)
-        here = Place(target, name)
-        here.upload("base/", _tiny_base)
-        here.upload_dataset()
-        try:
-            yield here
-        finally:
-            target.run("delete", "namespace", name, "--wait=false")
-            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=name):
-                for item in page.get("Contents", []):
-                    s3.delete_object(Bucket=name, Key=item["Key"])
-            s3.delete_bucket(Bucket=name)
+    def make() -> AbstractContextManager[Place]:
+        return own_place(target, _tiny_base)
 
     return make
 

@@ -1,11 +1,9 @@
 """A node that is lost in mid-training, one that comes back with a pod of long ago, one that is drained: the training goes on elsewhere."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ from charalora_spec.outcome import Outcome
 from charalora_spec.status import AttemptStatus, Status
 from cluster_runs import Place, Run, held, results
 from faults import Fault
+from machine import alive, kubelet_of, power, processes_of, send
 from reasons import own_operator, succeeded
-from target import DEVCLUSTER
 from trainings import differences
 
 STEPS, SAVE_EVERY = 720, 90
@@ -169,7 +167,7 @@ def test_a_pod_that_comes_back_with_its_node_cannot_write(here: Place, undisturb
     """The whole node stands still and goes on when the next attempt has the output prefix: the late pod finds that, and stops."""
     run = started_away(here, "late")
     [pod] = run.trainers()
-    kubelet, late = kubelet_of(cluster, AWAY), processes_of(pod)
+    kubelet, late = kubelet_of(cluster.facts, AWAY), processes_of(pod)
     assert late
     send(signal.SIGSTOP, kubelet, *late)
     try:
@@ -225,11 +223,6 @@ def test_accounts_only_grow(accounts: Callable[[], dict[str, list[list[int]]]]) 
         assert all(0 <= wasted <= spent for _, _, spent, wasted, _ in rows), name
 
 
-def power(what: str, node: str) -> None:
-    """`kill` a node or `start` it."""
-    subprocess.run([sys.executable, DEVCLUSTER / "cluster.py", "node", what, node], check=True)
-
-
 def drain(run: Run, node: str) -> None:
     """`kubectl drain`, of this training's pods alone."""
     options = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=300s"]
@@ -239,31 +232,6 @@ def drain(run: Run, node: str) -> None:
 def training(run: Run) -> str:
     """What the condition Training says."""
     return next((one.message for one in run.status.conditions if one.type == "Training"), "")
-
-
-def kubelet_of(cluster: Any, node: str) -> int:
-    """The process of a node's kubelet."""
-    root = Path(cluster.facts["logs"]) / node / "kubelet"
-    found = subprocess.run(["pgrep", "--full", "--", f"--root-dir={root} "], check=True, capture_output=True, text=True)
-    return int(found.stdout.split()[0])
-
-
-def processes_of(pod: Mapping[str, Any]) -> list[int]:
-    """Every process of a pod, by its control groups."""
-    files = Path("/sys/fs/cgroup").glob(f"**/pod{pod['metadata']['uid']}/**/cgroup.procs")
-    return sorted({int(number) for file in files for number in file.read_text().split()})
-
-
-def send(number: int, *processes: int) -> None:
-    """A signal to processes that may have ended."""
-    for process in processes:
-        if alive(process):
-            os.kill(process, number)
-
-
-def alive(process: int) -> bool:
-    """Whether a process has not ended."""
-    return Path(f"/proc/{process}").exists()
 
 
 def until(holds: Callable[[], bool], what: str, seconds: float = 300.0) -> None:

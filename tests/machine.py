@@ -1,0 +1,69 @@
+"""The development cluster's machine from below: processes of pods, kubelets and API server, and the nodes' power."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from target import DEVCLUSTER
+
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def power(what: str, node: str) -> None:
+    """`kill` a node or `start` it."""
+    subprocess.run([sys.executable, DEVCLUSTER / "cluster.py", "node", what, node], check=True, capture_output=True)
+
+
+def repair() -> None:
+    """Start again what was killed of the control plane."""
+    subprocess.run([sys.executable, DEVCLUSTER / "cluster.py", "up"], check=True, capture_output=True)
+
+
+def kubelet_of(facts: Mapping[str, Any], node: str) -> int:
+    """The process of a node's kubelet; `facts` are what `cluster.py status --json` says."""
+    return _only_one(f"--root-dir={Path(facts['logs']) / node / 'kubelet'} ")
+
+
+def api_server_of(facts: Mapping[str, Any]) -> int:
+    """The process of the API server."""
+    return _only_one(f"kube-apiserver .*--token-auth-file={Path(facts['logs']) / 'control-plane/tokens.csv'}")
+
+
+def processes_of(pod: Mapping[str, Any]) -> list[int]:
+    """Every process of a pod, by its control groups."""
+    return processes_by_pod().get(str(pod["metadata"]["uid"]), [])
+
+
+def processes_by_pod() -> dict[str, list[int]]:
+    """The processes of every pod of this machine, by the pod's uid."""
+    found: dict[str, set[int]] = {}
+    for file in _GROUPS.glob("**/cgroup.procs"):
+        uid = next((part.removeprefix("pod") for part in file.parts if part.startswith("pod") and part.count("-") == 4), "")
+        try:
+            numbers = {int(number) for number in file.read_text().split()} if uid else set()
+        except OSError:  # the pod has just gone
+            continue
+        if numbers:
+            found.setdefault(uid, set()).update(numbers)
+    return {uid: sorted(numbers) for uid, numbers in found.items()}
+
+
+def send(number: signal.Signals, *processes: int) -> None:
+    """A signal to processes that may have ended."""
+    for process in processes:
+        if alive(process):
+            os.kill(process, number)
+
+
+def alive(process: int) -> bool:
+    """Whether a process has not ended."""
+    return Path(f"/proc/{process}").exists()
+
+
+def _only_one(pattern: str) -> int:
+    found = subprocess.run(["pgrep", "--full", "--", pattern], check=True, capture_output=True, text=True)
+    return int(found.stdout.split()[0])
