@@ -22,6 +22,7 @@ _PACKAGES = {
     "debootstrap": "debootstrap",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "faketime": "faketime",
 }
 _LOCK = Path(tempfile.gettempdir()) / "charalora-packages.lock"
 

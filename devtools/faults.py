@@ -42,6 +42,25 @@ class Fault(Enum):
         "Nothing.",
     )
 
+    LEADER_FROZEN = (
+        Group.OPERATOR,
+        "The leader stands still, as on a machine that is paused, and goes on later",
+        "Changes come up to 15 seconds later. The one that wakes writes nothing: it ends and stands by.",
+        "Nothing.",
+    )
+    LEADER_CUT_OFF = (
+        Group.OPERATOR,
+        "The leader does not reach the API server any more",
+        "Changes come up to 15 seconds later. The leader ends before the other one begins.",
+        "Nothing.",
+    )
+    CLOCK_SET = (
+        Group.OPERATOR,
+        "The operator's clock is ten minutes fast or slow, or is set while it works",
+        "Nothing. Turns are measured by a clock that nobody can set; everything else goes by the API server's time.",
+        "Nothing.",
+    )
+
     # Group.API_SERVER
     CONFLICT = (
         Group.API_SERVER,

@@ -5,6 +5,7 @@ The only file that imports an HTTP client for Kubernetes; cluster.py says what i
 
 import asyncio
 import base64
+import copy
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from lightkube.config.client_adapter import AsyncClient, ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.exceptions import ConfigError
 
+from charalora_operator.clock import ClusterClock
+
 Json = dict[str, Any]
 
 MERGE = "application/merge-patch+json"
@@ -25,6 +28,8 @@ _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 15.0
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
+_LEAVING = {"http11.send_request_headers.started", "http11.send_request_body.started"}
+"""What the HTTP client says before it hands bytes to the network; nothing is waited for between the two."""
 
 
 class ApiError(Exception):
@@ -73,12 +78,29 @@ class Credentials:
 
 
 class Api:
-    """The API server."""
+    """The API server.
+
+    Attributes:
+        clock: What its clock shows.
+        may_write: See `fenced`.
+    """
 
     def __init__(self, config: SingleConfig, seconds: float, count: Callable[[str, str], None]) -> None:
         self._config = config
         self._client = AsyncClient(config, ConnectionParams(timeout=httpx2.Timeout(seconds), trust_env=False))
         self._count = count
+        self.may_write: Callable[[], None] | None = None
+        self.clock = ClusterClock()
+
+    def fenced(self, may_write: Callable[[], None]) -> "Api":
+        """The same API server for one who can lose the right to write.
+
+        Args:
+            may_write: Called just before any part of a write leaves, however long ago that was begun; what it raises stops the write.
+        """
+        fenced = copy.copy(self)
+        fenced.may_write = may_write
+        return fenced
 
     @property
     def namespace(self) -> str:
@@ -141,13 +163,16 @@ class Api:
 
     async def _once(self, verb: str, path: str, body: Json | None, content_type: str, query: Mapping[str, str] | None) -> Json:
         headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": content_type})
+        extensions = {} if verb == "GET" else {"trace": self._guard}
+        asked = self.clock.asked()
         try:
-            answer = await self._client.request(verb, path, json=body, headers=headers, params=dict(query or {}))
+            answer = await self._client.request(verb, path, json=body, headers=headers, params=dict(query or {}), extensions=extensions)
         except httpx2.TransportError as error:
             self._count(verb, "none")
             told = ApiError(0, type(error).__name__, f"{verb} {path}: no answer ({str(error) or type(error).__name__}).")
             raise _RetryableError(told, 0.0) from error
         self._count(verb, str(answer.status_code))
+        self.clock.hear(answer.headers.get("Date", ""), asked)
         if answer.is_success:
             content: Json = answer.json()
             return content
@@ -156,6 +181,10 @@ class Api:
             after = answer.headers.get("Retry-After", "")
             raise _RetryableError(refused, float(after) if after.isdigit() else 0.0)
         raise refused
+
+    async def _guard(self, event: str, _: Any) -> None:
+        if self.may_write is not None and event in _LEAVING:
+            self.may_write()
 
     def _file(self, name: str | None) -> str:
         return str(self._config.abs_file(name)) if name else ""

@@ -1,7 +1,7 @@
 """Which of several operators works: the holder of one Lease.
 
 Nobody's clock is trusted but one's own: a Lease has run out when it has not changed for its duration, as this process saw it. The holder
-ends itself well before the others may think so.
+ends itself well before the others may think so. Its clock goes on while the process is stopped and while the machine sleeps.
 """
 
 import asyncio
@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 _CONFLICT = 409
 _STANDBY_SECONDS = 1.0
+
+
+def _seconds_passed() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class LeaseLostError(Exception):
@@ -42,15 +46,17 @@ class Leases(Protocol):
 class Election:
     """This process's part in choosing the one that works."""
 
-    def __init__(self, leases: Leases, settings: LeaseSettings, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, leases: Leases, settings: LeaseSettings, namespace: str, clock: Callable[[], float] = _seconds_passed) -> None:
         self._leases = leases
         self._settings = settings
         self._namespace = settings.namespace or namespace
         self._clock = clock
         self._identity = f"{os.environ.get('POD_NAME') or os.uname().nodename}_{uuid.uuid4().hex[:12]}"
         self._seen: tuple[str, float] = ("", clock())  # the Lease's version and since when it stands
+        self._runs_out = clock()  # when another one's Lease can be taken
         self._renewed = clock()
         self._asked = clock()
+        self._written: Json | None = None  # the Lease as this process wrote it last, where nothing is known to have come between
         self.leads = False
 
     @property
@@ -58,12 +64,17 @@ class Election:
         """Seconds since the API server last said whose the Lease is."""
         return self._clock() - self._asked
 
+    @property
+    def may_write(self) -> bool:
+        """Whether nobody else can be the one that works yet."""
+        return self.leads and self._seconds_left() > 0
+
     async def acquire(self) -> None:
         """Wait until this process is the one that works."""
         while True:
             if await self._turn():
                 break
-            await asyncio.sleep(_STANDBY_SECONDS)
+            await asyncio.sleep(self._seconds_to_wait())
         self.leads = True
         logger.info("This operator leads", extra={"lease": self._settings.name, "identity": self._identity})
 
@@ -87,8 +98,9 @@ class Election:
 
     async def _renew(self) -> bool:
         try:
-            # A connection that hangs is given up while there is time for another one.
-            async with asyncio.timeout(min(self._seconds_left(), self._settings.renew_seconds)):
+            # A connection that hangs is given up while there is time for another one; a slow API server is given the time that there is.
+            left = self._seconds_left()
+            async with asyncio.timeout(min(left, max(left / 2, self._settings.renew_seconds))):
                 ours = await self._turn()
         except TimeoutError:
             ours = False
@@ -98,25 +110,33 @@ class Election:
             )
         return ours
 
+    def _seconds_to_wait(self) -> float:
+        """Until the Lease is looked at again: a second, or as soon as it runs out."""
+        left = self._runs_out - self._clock()
+        return min(_STANDBY_SECONDS, left) if left > 0 else _STANDBY_SECONDS
+
     def _seconds_left(self) -> float:
         """Until this process must end: two thirds of the time after which the others may begin."""
         return max(0.0, self._renewed + self._settings.duration_seconds * 2 / 3 - self._clock())
 
     async def _turn(self) -> bool:
-        """Look at the Lease, and take or renew it where it is ours to take; whether it is ours now."""
+        """Take or renew the Lease where it is ours to take; whether it is ours now. One that we wrote last is not read before."""
         began = self._clock()
+        written, self._written = self._written, None
         try:
-            lease = await self._leases.get_lease(self._namespace, self._settings.name)
-            self._asked = self._clock()
+            lease = written or await self._leases.get_lease(self._namespace, self._settings.name)
             if lease is None:
-                await self._leases.create_lease(self._ours({}))
+                self._written = await self._leases.create_lease(self._ours({}))
             elif self._is_ours_to_take(lease):
-                await self._leases.replace_lease(lease | {"spec": self._ours(lease["spec"])["spec"]})
-            else:
-                return False
+                self._written = await self._leases.replace_lease(lease | {"spec": self._ours(lease["spec"])["spec"]})
         except ApiError as error:
-            if error.code != _CONFLICT:  # somebody was faster
+            if error.code != _CONFLICT:
                 logger.warning("The Lease cannot be reached", extra={"lease": self._settings.name, "error": str(error)})
+            elif written is not None:  # somebody wrote since: who?
+                return await self._turn()
+            return False
+        self._asked = self._clock()
+        if self._written is None:
             return False
         self._renewed = began
         return True
@@ -129,7 +149,8 @@ class Election:
             return True
         if self.leads:
             raise LeaseLostError(f"The Lease {self._namespace}/{self._settings.name} is held by {spec['holderIdentity']}.")
-        return self._clock() - self._seen[1] >= float(spec.get("leaseDurationSeconds", self._settings.duration_seconds))
+        self._runs_out = self._seen[1] + float(spec.get("leaseDurationSeconds", self._settings.duration_seconds))
+        return self._clock() >= self._runs_out
 
     def _ours(self, spec: Json) -> Json:
         taken = spec.get("holderIdentity") != self._identity

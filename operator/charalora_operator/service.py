@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from pathlib import Path
+from typing import NoReturn
 
 from charalora_operator.api import Api, ApiError, connect
 from charalora_operator.cluster import Cluster
@@ -54,11 +55,11 @@ class _Operator:
         self._settings = settings
         self._api = api
         self._metrics = metrics
-        self._cluster = Cluster(api)
+        self._cluster = Cluster(api.fenced(self._prove))
         self._mirror = Mirror()
         self._queue = KeyQueue()
-        self._progress = Progress(self._mirror, self._queue, settings)
-        self._election = Election(self._cluster, settings.lease, os.environ.get("POD_NAMESPACE") or api.namespace)
+        self._progress = Progress(self._mirror, self._queue, settings, clock=api.clock.now)
+        self._election = Election(Cluster(api), settings.lease, os.environ.get("POD_NAMESPACE") or api.namespace)
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -105,14 +106,20 @@ class _Operator:
         try:
             await self._election.hold()
         except LeaseLostError as error:
-            logger.critical("The Lease is lost; this process ends at once", extra={"error": str(error)})
-            os._exit(1)
+            _end(str(error))
+
+    def _prove(self) -> None:
+        """Before a write leaves: a process that was stopped for a while goes on with what it was about to do."""
+        if not self._election.may_write:
+            _end("A write was about to leave after the Lease had run out.")
 
     async def _work(self) -> None:
         """Read the cluster, then watch it and visit what is due."""
         await resync(self._cluster, self._mirror, self._queue, self._settings)
         logger.info("Caught up with the cluster", extra={"due": self._queue.depth})
-        reconciler = Reconciler(self._cluster, self._mirror, self._progress, self._queue, self._metrics, self._settings)
+        reconciler = Reconciler(
+            self._cluster, self._mirror, self._progress, self._queue, self._metrics, self._settings, clock=self._api.clock.now
+        )
         workers = [asyncio.create_task(reconciler.work(), name=f"worker {number}") for number in range(self._settings.workers)]
         started = asyncio.Event()
         others = [
@@ -174,3 +181,9 @@ class _Operator:
             oldest=lambda: self._queue.oldest,
             silence=lambda: self._election.silence,
         )
+
+
+def _end(why: str) -> NoReturn:
+    """Without another step: what this process holds may be another one's to do by now."""
+    logger.critical("The Lease is lost; this process ends at once", extra={"error": why})
+    os._exit(1)

@@ -15,8 +15,9 @@ from apiserver import ApiServer, Json, api_server, until
 from charalora_spec.outcome import Outcome
 from faults import Fault
 from lives import PreemptedOnce, finished, remains, resource
-from operators import Operator, Proxies, settings_of
+from operators import Operator, settings_of
 from paper_node import paper_node
+from proxies import Proxies
 
 LEASE = "operator"
 AT_ONCE = 12
@@ -89,24 +90,24 @@ def live(server: ApiServer, proxies: Proxies, folder: Path, cut: Cut) -> Life:
         kubeconfig = proxy.kubeconfig(home)
 
         def start() -> Operator:
-            proxy.operator = operator = Operator(home, kubeconfig, settings)
+            operator = Operator(home, kubeconfig, settings)
+            proxy.kill = operator.kill
             ending.callback(operator.kill)
             return operator
 
-        start()
+        operator = start()
         server.create(resource(cut.namespace))
         if cut.at:
             until(f"write {cut.at} of {cut.namespace}", lambda: proxy.cut or _is_told(server, cut.namespace), seconds=120, pause=0.3)
         time.sleep(0.5)  # a write may be seen before the operator is killed after it
         if proxy.cut:
             server.delete("leases", cut.namespace, LEASE)  # nobody waits here until it runs out
-            start()
+            operator = start()
         finished(server, cut.namespace)
         until("the last Event, or what the second operator makes of it", lambda: _is_told(server, cut.namespace) or proxy.cut)
-        assert proxy.operator
-        until(f"the operator of {cut.namespace} to know the cluster", partial(_knows, proxy.operator.log, 2 if proxy.cut else 1))
+        until(f"the operator of {cut.namespace} to know the cluster", partial(_knows, operator.log, 2 if proxy.cut else 1))
         time.sleep(1)  # for what it should not do
-        proxy.operator.stop()
+        operator.stop()
         body = server.get("characterloras", cut.namespace, "surtr")
         notes = [(event["reason"], event["note"]) for event in _events(server, cut.namespace)]
         return Life(remains(server, body), proxy.writes, notes, proxy.cut)

@@ -30,9 +30,11 @@ class Leases:
         self.lease: Json | None = None
         self.reachable = True
         self.version = 0
+        self.reads = 0
 
     async def get_lease(self, namespace: str, name: str) -> Json | None:
         """As it stands."""
+        self.reads += 1
         self._answer()
         assert (namespace, name) == ("charalora", "charalora-operator")
         return self.lease
@@ -211,3 +213,43 @@ def test_silence_is_measured(leases: Leases, clock: Clock) -> None:
     leases.reachable = True
     takes(second)
     assert second.silence == 0
+
+
+def test_who_wrote_it_last_renews_it_without_reading(leases: Leases, clock: Clock) -> None:
+    elected = leader(leases, clock)
+    before = leases.reads
+    for _ in range(3):
+        clock.now += 5
+        assert run(elected._renew())
+    assert before == leases.reads
+
+
+def test_what_somebody_changed_in_it_is_read_at_once(leases: Leases, clock: Clock) -> None:
+    """Its labels, say: it is still ours."""
+    elected = leader(leases, clock)
+    assert leases.lease is not None
+    leases._store(leases.lease)
+    assert run(elected._renew())
+
+
+def test_a_slow_api_server_has_the_time_that_there_is(leases: Leases, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that takes longer than the pause between renewals is waited for while the Lease is ours."""
+    elected = Election(leases, LeaseSettings.model_validate({"durationSeconds": 300, "renewSeconds": 1}), "charalora", clock)
+    run(elected.acquire())
+    replace = leases.replace_lease
+
+    async def slowly(lease: Json) -> Json:
+        await asyncio.sleep(1.2)
+        return await replace(lease)
+
+    monkeypatch.setattr(leases, "replace_lease", slowly)
+    assert asyncio.run(elected._renew())
+
+
+def test_it_may_write_until_it_must_end(leases: Leases, clock: Clock) -> None:
+    elected = leader(leases, clock)
+    clock.now += 9.9
+    assert elected.may_write
+    clock.now += 0.2
+    assert not elected.may_write
+    assert not election(leases, clock).may_write
