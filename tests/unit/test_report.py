@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
@@ -20,14 +19,15 @@ from charalora_trainer.stages.report import (
     Thumbnail,
     UsedFiles,
     WrittenFile,
+    cover,
     interval_losses,
     render,
     used_files,
 )
 from charalora_trainer.stages.report_sources import data_uri
+from reading import HOSTILE, Page
 
 PICTURE = data_uri(Image.new("RGB", (8, 8), "red"), 8)
-HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>' onload='x' {{ 7*7 }} &lt; ]]> 角色"
 FACTS = RunFacts(
     dataset=DatasetSummary(24, (("128x128", 24),), 14, "sha256:5f", thumbnails=(Thumbnail("a.png", "1girl, solo", PICTURE),)),
     rates=EffectiveRates(4e-4, 4e-5, 1.2e-2),
@@ -43,51 +43,13 @@ REPORT = ReportInput(
     history=CURVE,
     saves=(100, 200),
     previews=(PreviewRow("1girl, {surtr_arknights:1.2}", 0, ((100, PICTURE), (200, PICTURE))),),
-    previews_left_out=0,
+    steps_left_out=0,
+    rows_left_out=0,
     files=(
         WrittenFile("civitai/surtr_arknights.safetensors", 15_000_000, "ab" * 32),
         WrittenFile("civitai/surtr_arknights.pt", 13_000, "cd" * 32),
     ),
 )
-
-
-class Page(HTMLParser):
-    """What a browser makes of the page: elements with attributes, and the text of each kind of element."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.raw: dict[str, list[str]] = {"script": [], "style": []}
-        self._inside = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element."""
-        self._inside = tag
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - the parser's signature
-        """What follows is outside of script and style."""
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        """Note a text."""
-        self.raw.get(self._inside, self.texts).append(data)
-
-    @property
-    def shape(self) -> list[tuple[str, list[str]]]:
-        """Each element and the names of its attributes."""
-        return [(tag, list(attributes)) for tag, attributes in self.elements]
-
-    @property
-    def text(self) -> str:
-        """What is read on the page, spaces joined."""
-        return " ".join(" ".join(self.texts).split())
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        """The attributes of each element of a kind."""
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def report_with(text: str) -> ReportInput:
@@ -204,6 +166,47 @@ def test_pictures_that_are_held_out_are_not_counted_as_trained() -> None:
     page = Page(render(replace(REPORT, run=character_lora(training__loss__held_out=4))))
 
     assert "steps on 20 pictures; 4 more, never trained on, measure it." in page.text
+
+
+def test_the_page_says_which_step_to_take_and_marks_its_pictures() -> None:
+    """The lowest held-out loss, in the words above the pictures and on them."""
+    page = Page(render(replace(REPORT, history=replace(CURVE, held_out=((100, 0.2), (200, 0.3))))))
+
+    assert "Take step 100" in page.text
+    assert ["100", "200"] == [attributes["data-step"] for attributes in page.all("img") if "data-step" in attributes]
+    assert 1 == len([attributes for attributes in page.all("li") if attributes.get("class") == "best"])
+    assert "step 100 best step 200" in page.text
+    assert "surtr_arknights after step 100, seed 0" in [attributes.get("alt") for attributes in page.all("img")]
+
+
+def test_every_saved_step_is_listed_with_its_files() -> None:
+    """Those that are there; others were not kept."""
+    kept = WrittenFile("ckpts/lora-200.safetensors", 1, "ef" * 32)
+
+    text = Page(render(replace(REPORT, files=(*REPORT.files, kept)))).text
+
+    assert "0.30000 not kept not kept" in text
+    assert "0.20000 ckpts/lora-200.safetensors not kept" in text
+
+
+def test_two_steps_can_be_compared_where_there_are_two() -> None:
+    """One slider for each side, each with its label."""
+    both, one = Page(render(REPORT)), Page(render(replace(REPORT, previews=(PreviewRow("1girl", 0, ((200, PICTURE),)),))))
+    sliders = [attributes["id"] for attributes in both.all("input")]
+
+    assert ["compare-left", "compare-right"] == sliders
+    assert sliders == [attributes["for"] for attributes in both.all("label")]
+    assert not one.all("input")
+
+
+def test_the_picture_on_top_is_of_the_step_or_of_one_before_it() -> None:
+    """Of the first after it where there is none before; of none where there is none at all."""
+    rows = (PreviewRow("1girl", 0, ((100, "a"), (300, "b"))),)
+
+    assert (100, "a") == cover(rows, 200)
+    assert (300, "b") == cover(rows, 300)
+    assert (100, "a") == cover(rows, 50)
+    assert cover((), 100) is None
 
 
 def test_a_run_without_checkpoints_still_has_a_page() -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from builders import character_lora
 from charalora_trainer import cfg, history
 from charalora_trainer.stages.report import DatasetSummary, EffectiveRates, RunFacts, Thumbnail
-from charalora_trainer.stages.report_sources import data_uri, gather, preview_rows, spread, write_facts, write_report, written_files
+from charalora_trainer.stages.report_sources import data_uri, gather, previews_of, spread, write_facts, write_report, written_files
 
 PICTURE = data_uri(Image.new("RGB", (8, 8), "red"), 8)
 FACTS = RunFacts(
@@ -81,16 +81,37 @@ def test_a_report_can_be_made_again(tmp_path: Path) -> None:
     assert first == write_report(folder).read_bytes()
 
 
+def previews(folder: Path, steps: int, prompts: int) -> Path:
+    """Pictures of so many steps and prompts."""
+    for step in range(1, steps + 1):
+        (folder / str(step)).mkdir()
+        for prompt in range(prompts):
+            Image.new("RGB", (8, 8)).save(folder / str(step) / f"{prompt}-0-x.png")
+    return folder
+
+
 def test_pictures_of_very_many_steps_are_thinned_and_the_page_says_so(tmp_path: Path) -> None:
     """A page of forty steps would be too heavy for a phone."""
-    for step in range(1, 41):
-        (tmp_path / str(step)).mkdir()
-        Image.new("RGB", (8, 8)).save(tmp_path / str(step) / "0-0-x.png")
+    found = previews_of(previews(tmp_path, steps=40, prompts=1), best=None)
 
-    rows, left_out = preview_rows(tmp_path)
+    assert 28 == found.steps_left_out
+    assert (1, 40) == (found.rows[0].pictures[0][0], found.rows[0].pictures[-1][0])
 
-    assert 28 == left_out
-    assert (1, 40) == (rows[0].pictures[0][0], rows[0].pictures[-1][0])
+
+def test_the_best_step_is_never_thinned_out(tmp_path: Path) -> None:
+    """It is what people come to see."""
+    found = previews_of(previews(tmp_path, steps=40, prompts=1), best=2)
+
+    assert [1, 2] == [step for step, _ in found.rows[0].pictures][:2]
+    assert 27 == found.steps_left_out
+
+
+def test_many_prompts_have_fewer_steps_and_the_page_says_which_are_missing(tmp_path: Path) -> None:
+    """The pictures of a page are limited, not only those of a row."""
+    found = previews_of(previews(tmp_path, steps=10, prompts=14), best=None)
+
+    assert (12, 2) == (len(found.rows), found.rows_left_out)
+    assert (6, 4) == (len(found.rows[0].pictures), found.steps_left_out)
 
 
 def test_cfg_yaml_keeps_numbers_as_the_text_that_they_are(tmp_path: Path) -> None:

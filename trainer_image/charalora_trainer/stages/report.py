@@ -1,23 +1,18 @@
 """The report: one page that an artist opens in a browser, without a network. See the pictures, choose a step, use the files."""
 
-import base64
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from charalora_spec.spec import CharacterLora
 from charalora_trainer import cfg
 from charalora_trainer.history import History
-from charalora_trainer.progress import Unit, amount, duration
 from charalora_trainer.stages.chart import loss_chart
+from charalora_trainer.stages.page import page
+from charalora_trainer.stages.verdict import verdict
 from charalora_trainer.storage.wholefile import whole_file
 
 FILE = "report.html"
-_PAGE = Path(__file__).parent / "report_page"
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,8 @@ class ReportInput:
         history: The losses.
         saves: Steps of the checkpoints.
         previews: Pictures by step.
-        previews_left_out: Steps with pictures that are not on the page, for its size.
+        steps_left_out: Steps with pictures that are not on the page, for its size.
+        rows_left_out: Prompts and seeds with pictures that are not on the page, for its size.
         files: What was written.
     """
 
@@ -129,7 +125,8 @@ class ReportInput:
     history: History
     saves: tuple[int, ...]
     previews: tuple[PreviewRow, ...]
-    previews_left_out: int
+    steps_left_out: int
+    rows_left_out: int
     files: tuple[WrittenFile, ...]
 
 
@@ -160,6 +157,12 @@ def used_files(word: str, paths: frozenset[str], saves: tuple[int, ...]) -> Used
     return None
 
 
+def cover(rows: Sequence[PreviewRow], step: int) -> tuple[int, str] | None:
+    """The first row's picture of a step, or of the last one before it that has a picture; none where there are no pictures."""
+    pictures = rows[0].pictures if rows else ()
+    return max((picture for picture in pictures if picture[0] <= step), default=pictures[0] if pictures else None)
+
+
 def interval_losses(history: History, saves: tuple[int, ...]) -> list[tuple[int, float | None, float | None]]:
     """For each checkpoint: the mean loss since the one before, and the held-out loss."""
     held_out = dict(history.held_out)
@@ -168,50 +171,26 @@ def interval_losses(history: History, saves: tuple[int, ...]) -> list[tuple[int,
 
 def render(report: ReportInput) -> str:
     """The page. Captions, prompts and names are escaped; the page's own policy forbids any script but ours and any request."""
-    word = report.run.spec.character.name
-    style, script = _page_part("page.css"), _page_part("page.js")
+    spec = report.run.spec
+    word, steps = spec.character.name, spec.training.steps
+    paths = frozenset(file.path for file in report.files)
+    chosen = verdict(report.history, report.saves, spec.output.keep)
     context = {
         "report": report,
-        "spec": report.run.spec,
+        "spec": spec,
         "word": word,
-        "chart": loss_chart(report.history, report.saves, report.run.spec.training.steps),
+        "verdict": chosen,
+        "cover": cover(report.previews, chosen.step if chosen else steps),
+        "paths": paths,
+        "chart": loss_chart(report.history, report.saves, steps),
         "intervals": interval_losses(report.history, report.saves),
-        "use": used_files(word, frozenset(file.path for file in report.files), report.saves),
+        "use": used_files(word, paths, report.saves),
         "resource": cfg.text(report.run),
-        "style": style,
-        "script": script,
-        "policy": (
-            f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-            "base-uri 'none'; form-action 'none'"
-        ),
     }
-    return _environment().get_template("page.html.j2").render(context)
+    return page("report.html.j2", ("copy.js", "pictures.js"), context)
 
 
 def write_page(report: ReportInput, path: Path) -> None:
     """Write the page, whole or not at all."""
     with whole_file(path) as draft:
         draft.write_text(render(report), encoding="utf-8")
-
-
-def _page_part(name: str) -> Markup:
-    """Our own style or script, as it stands in the package."""
-    return Markup((_PAGE / name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_PAGE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["duration"] = duration
-    environment.filters["bytes"] = lambda number: amount(number, Unit.BYTES)
-    return environment

@@ -3,8 +3,8 @@
 import base64
 import io
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,7 +32,7 @@ from charalora_trainer.storage.staging import stage
 from charalora_trainer.storage.wholefile import sha256_of
 
 FACTS_FILE = "report.json"
-MOST_STEPS = 12  # pictures of more steps would make the page too heavy to open on a phone
+MOST_STEPS, MOST_ROWS, MOST_PICTURES = 12, 12, 72  # more would make the page too heavy to open on a phone
 MOST_THUMBNAILS = 24
 THUMBNAIL_PIXELS, PREVIEW_PIXELS = 240, 768
 NOT_LISTED = re.compile(rf"state/.*|{FILE}|{FACTS_FILE}|{manifest.FILE}|(.*/)?\..*")
@@ -46,6 +46,11 @@ _FACTS = TypeAdapter(RunFacts)
 def write_facts(folder: Path, facts: RunFacts) -> None:
     """Keep what the report tells and no other file says."""
     (folder / FACTS_FILE).write_bytes(_FACTS.dump_json(facts, indent=1))
+
+
+def read_facts(data: bytes) -> RunFacts:
+    """The facts as they were kept."""
+    return _FACTS.validate_json(data)
 
 
 def write_report(folder: Path) -> Path:
@@ -64,17 +69,24 @@ def gather(folder: Path, files: Sequence[WrittenFile] | None = None) -> ReportIn
     missing = [name for name in (cfg.FILE, FACTS_FILE) if not (folder / name).is_file()]
     if missing:
         raise TrainingError(Outcome.SPEC_INVALID, f"{folder} has no {' and no '.join(missing)}; give the output folder of a training.")
-    previews, left_out = preview_rows(folder / "previews")
+    noted = history.read(folder)
+    previews = previews_of(folder / "previews", noted.best[0] if noted.best else None)
     listed = written_files(folder) if files is None else tuple(sorted(files, key=_in_reading_order))
     return ReportInput(
         run=runfile.load(folder / cfg.FILE),
-        facts=_FACTS.validate_json((folder / FACTS_FILE).read_bytes()),
-        history=history.read(folder),
-        saves=tuple(sorted({int(match["step"]) for file in listed if (match := _SAVE.fullmatch(file.path))})),
-        previews=previews,
-        previews_left_out=left_out,
+        facts=read_facts((folder / FACTS_FILE).read_bytes()),
+        history=noted,
+        saves=saves_among(file.path for file in listed),
+        previews=previews.rows,
+        steps_left_out=previews.steps_left_out,
+        rows_left_out=previews.rows_left_out,
         files=listed,
     )
+
+
+def saves_among(paths: Iterable[str]) -> tuple[int, ...]:
+    """The steps of which checkpoints are among these files."""
+    return tuple(sorted({int(match["step"]) for path in paths if (match := _SAVE.fullmatch(path))}))
 
 
 def gather_from(store: Store, folder: Path) -> ReportInput:
@@ -107,19 +119,47 @@ def dataset_summary(plan: DatasetPlan, folder: Path, warnings: Iterable[str]) ->
     )
 
 
-def preview_rows(folder: Path) -> tuple[tuple[PreviewRow, ...], int]:
-    """Pictures by prompt and seed, each row over the steps; and how many steps were left out between the first and the last."""
-    steps = sorted(int(child.name) for child in folder.glob("*") if child.name.isdigit())
-    shown = spread(steps, MOST_STEPS)
-    rows: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
-    prompts: dict[tuple[int, int], str] = {}
-    for step in shown:
-        for path in sorted((folder / str(step)).glob("*.png")):
-            if match := _PICTURE.fullmatch(path.name):
-                row = int(match["number"]), int(match["seed"])
-                rows[row].append((step, data_uri(decode(path, path.name), PREVIEW_PIXELS)))
-                prompts[row] = _full_prompt(path, match["prompt"])
-    return tuple(PreviewRow(prompts[row], row[1], tuple(pictures)) for row, pictures in sorted(rows.items())), len(steps) - len(shown)
+@dataclass(frozen=True)
+class Previews:
+    """The pictures on the page, each row over the steps, and how many steps and rows are not on it."""
+
+    rows: tuple[PreviewRow, ...]
+    steps_left_out: int
+    rows_left_out: int
+
+
+def previews_of(folder: Path, best: int | None) -> Previews:
+    """Pictures by prompt and seed: the first rows, and steps between the first and the last; the best step is always among them."""
+    steps = sorted(int(child.name) for child in folder.glob("*") if child.name.isdecimal())
+    made = {step: {_row(match): (path, match["prompt"]) for path, match in _pictures(folder / str(step))} for step in steps}
+    rows = sorted({row for pictures in made.values() for row in pictures})
+    shown = spread(steps, min(MOST_STEPS, MOST_PICTURES // max(1, min(len(rows), MOST_ROWS))))
+    if best is not None and best in made:
+        shown = sorted({*shown, best})
+    across = {row: [(step, *made[step][row]) for step in shown if row in made[step]] for row in rows[:MOST_ROWS]}
+    return Previews(
+        tuple(_preview_row(seed, pictures) for (_, seed), pictures in across.items() if pictures),
+        len(steps) - len(shown),
+        max(0, len(rows) - MOST_ROWS),
+    )
+
+
+def _pictures(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
+    for path in sorted(folder.glob("*.png")):
+        if match := _PICTURE.fullmatch(path.name):
+            yield path, match
+
+
+def _row(match: re.Match[str]) -> tuple[int, int]:
+    """By which pictures of different steps belong together: number and seed."""
+    return int(match["number"]), int(match["seed"])
+
+
+def _preview_row(seed: int, made: Sequence[tuple[int, Path, str]]) -> PreviewRow:
+    """A row of what was made: step, file, and the prompt as the file's name has it."""
+    pictures = tuple((step, data_uri(decode(path, path.name), PREVIEW_PIXELS)) for step, path, _ in made)
+    _, newest, shortened = made[-1]
+    return PreviewRow(_full_prompt(newest, shortened), seed, pictures)
 
 
 def written_files(folder: Path) -> tuple[WrittenFile, ...]:

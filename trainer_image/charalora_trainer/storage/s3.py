@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage import etags
 from charalora_trainer.storage.client import PARALLEL
+from charalora_trainer.storage.contenttype import content_type
 from charalora_trainer.storage.etags import PART
 from charalora_trainer.storage.faults import code_of, naming_disk_faults
 from charalora_trainer.storage.keys import refuse_hostile
@@ -119,7 +120,7 @@ class S3Store:
         refuse_hostile(key)
 
         def put() -> None:
-            answer = self._client.put_object(**self._at(key), Body=data, ContentMD5=etags.content_md5(data))
+            answer = self._client.put_object(**self._new(key), Body=data, ContentMD5=etags.content_md5(data))
             _compare(version_of(answer), etags.md5(data))
 
         self._untorn(key, partial(self._call, "writing", key, put))
@@ -132,7 +133,7 @@ class S3Store:
         def put() -> bool:
             attempts.append(key)
             try:
-                self._client.put_object(**self._at(key), Body=data, ContentMD5=etags.content_md5(data), IfNoneMatch="*")
+                self._client.put_object(**self._new(key), Body=data, ContentMD5=etags.content_md5(data), IfNoneMatch="*")
             except ClientError as error:
                 if code_of(error) not in {"PreconditionFailed", "412"}:
                     raise
@@ -156,6 +157,10 @@ class S3Store:
 
     def _at(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _new(self, key: str) -> dict[str, Any]:
+        """Where an object is to be, and what browsers shall take it for."""
+        return {**self._at(key), "ContentType": content_type(key)}
 
     def _call(self, doing: str, key: str, request: Callable[[], T]) -> T:
         return self._requests.call(doing, self._prefix + key, request)
@@ -194,7 +199,7 @@ class S3Store:
     def _send_parts(self, path: Path, key: str, size: int) -> None:
         refuse_hostile(key)
         at = self._at(key)
-        upload = self._call("writing", key, lambda: self._client.create_multipart_upload(**at))["UploadId"]
+        upload = self._call("writing", key, lambda: self._client.create_multipart_upload(**self._new(key)))["UploadId"]
 
         def send(numbered: tuple[int, tuple[int, int]]) -> "CompletedPartTypeDef":
             number, (start, end) = numbered
