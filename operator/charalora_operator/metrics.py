@@ -19,6 +19,7 @@ from charalora_spec.outcome import FINAL, Outcome
 from charalora_spec.status import Condition, ConditionStatus, Status
 
 _LONGEST_EXEMPLAR = 128 - len("resource")
+_LOST_TO = ("preemption", "failure", "pause")
 _TAKEN = {Outcome.PREEMPTED.reason, Outcome.INTERRUPTED.reason}
 
 
@@ -78,10 +79,11 @@ class Metrics:
         self._namespaces.add(namespace)
         for end in FINAL:
             self._outcomes.labels(namespace, end.reason)
-        for cause in ("first", "preemption", "failure", "pause"):
+        for cause in ("first", *_LOST_TO):
             self._attempts.labels(namespace, cause)
-        for outcome in ("useful", "wasted"):
-            self._gpu_seconds.labels(namespace, outcome)
+        for cause in _LOST_TO:
+            self._gpu_seconds.labels(namespace, "wasted", cause)
+        self._gpu_seconds.labels(namespace, "useful", "none")
 
     def visited(self, key: Key, seconds: float, error: str = "") -> None:
         """A visit to a resource has ended; an error by its kind."""
@@ -105,8 +107,8 @@ class Metrics:
         open_until_now = {one.attempt for one in status.attempts if one.end_time} - {one.attempt for one in before.attempts if one.end_time}
         for attempt in status.attempts:
             if attempt.attempt in open_until_now:
-                self._gpu_seconds.labels(namespace, "useful").inc(attempt.gpu_seconds - attempt.wasted_gpu_seconds)
-                self._gpu_seconds.labels(namespace, "wasted").inc(attempt.wasted_gpu_seconds)
+                self._gpu_seconds.labels(namespace, "useful", "none").inc(attempt.gpu_seconds - attempt.wasted_gpu_seconds)
+                self._gpu_seconds.labels(namespace, "wasted", _lost_to(attempt.reason)).inc(attempt.wasted_gpu_seconds)
         if _finish(status) and not _finish(before):
             self._outcomes.labels(namespace, _finish(status)).inc()
 
@@ -149,9 +151,12 @@ def _exemplar(key: Key) -> dict[str, str]:
 def _cause(status: Status) -> str:
     """Why the newest attempt was made: by how the one before it ended."""
     ends = [one.reason for one in status.attempts if one.end_time is not None]
-    if not ends:
-        return "first"
-    return "preemption" if ends[-1] in _TAKEN else "pause" if ends[-1] == Outcome.SUSPENDED.reason else "failure"
+    return _lost_to(ends[-1]) if ends else "first"
+
+
+def _lost_to(reason: str) -> str:
+    """What ended an attempt that had this reason, in a word."""
+    return "preemption" if reason in _TAKEN else "pause" if reason == Outcome.SUSPENDED.reason else "failure"
 
 
 def _finish(status: Status) -> str:

@@ -73,9 +73,10 @@ ATTEMPTS = _counter(
 )
 GPU_SECONDS = _counter(
     "gpu_seconds",
-    "GPU seconds that the pods of ended attempts held: useful, or wasted because their steps were lost.",
+    "GPU seconds that the pods of ended attempts held: useful, or wasted because their steps were lost, by what the attempt was lost to.",
     "namespace",
     "outcome",
+    "cause",
 )
 CREATE_TO_JOB = _histogram("create_to_job_seconds", "From a resource to its first Job.", (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300))
 CREATE_TO_FIRST_STEP = _histogram(
@@ -109,6 +110,7 @@ STAGE = _gauge("stage", "1 for a stage that runs, 0 for one that ran.", "stage")
 STAGE_SECONDS = _gauge("stage_seconds", "Time that a stage has taken so far.", "stage")
 
 TRAINING = (
+    _gauge("training_info", "Always 1; its labels say what is trained, and where the files go.", "word", "base_model", "dataset", "output"),
     _gauge("step", "Last optimizer step that is done."),
     _gauge("steps", "Optimizer steps in all."),
     _gauge("loss", "Mean training loss of the newest 20 steps."),

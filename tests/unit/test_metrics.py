@@ -11,8 +11,10 @@ from prometheus_client.openmetrics import exposition
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from builders import character_lora
 from charalora_spec.metrics import STAGE, STAGE_SECONDS, STEP_SECONDS, TRAINING
 from charalora_spec.outcome import Outcome, TrainingError
+from charalora_trainer.cli.training import described
 from charalora_trainer.console import LogConsole, MeteredConsole
 from charalora_trainer.metrics import PORT, Metrics, served
 from promtool import promtool
@@ -186,3 +188,20 @@ def test_a_scrape_never_sees_half_a_file(tmp_path: Path) -> None:
     finally:
         stopped.set()
         writer.join()
+
+
+def test_a_training_says_what_it_is_and_where_its_files_go() -> None:
+    """Dashboards show it and link the report."""
+    run = character_lora(**{"output.uri": "s3://loras/surtr"})
+    metrics = Metrics()
+    metrics.set("training_info", 1, **described(run))
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    labels = {
+        "word": "surtr_arknights",
+        "base_model": run.spec.base_model.uri,
+        "dataset": run.spec.dataset.uri,
+        "output": "s3://loras/surtr/",
+    }
+
+    assert 1 == registry.get_sample_value("charalora_training_info", labels)

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from charalora_operator import names
 from charalora_operator.metrics import Metrics, Views
 from charalora_operator.model import Create, Key
-from charalora_spec.metrics import OPERATOR
+from charalora_spec.metrics import GPU_SECONDS, OPERATOR
 from charalora_spec.outcome import Outcome
 from operator_world import World, after, told
 from promtool import promtool
@@ -61,8 +61,12 @@ class Watched(World):
 
     def gpu_seconds(self) -> tuple[float, float]:
         """Useful and wasted, as this process counted them."""
-        name = "charalora_gpu_seconds_total"
-        return of(self.metrics, name, namespace="artists", outcome="useful"), of(self.metrics, name, namespace="artists", outcome="wasted")
+        return of(self.metrics, GPU_SECONDS.name, namespace="artists", outcome="useful", cause="none"), sum(self.lost())
+
+    def lost(self) -> tuple[float, ...]:
+        """Wasted GPU seconds, by what they were lost to."""
+        causes, wasted = ("preemption", "failure", "pause"), {"namespace": "artists", "outcome": "wasted"}
+        return tuple(of(self.metrics, GPU_SECONDS.name, **wasted, cause=cause) for cause in causes)
 
 
 def test_an_end_is_counted_once_and_not_by_the_operator_that_comes_after() -> None:
@@ -90,6 +94,7 @@ def test_gpu_seconds_of_a_lost_attempt_are_counted_once_whoever_sees_its_end() -
     assert (0, 0) == world.gpu_seconds()
     world.fail(job, Outcome.INTERNAL_ERROR)
     assert (140, 60) == world.gpu_seconds()
+    assert (0, 60, 0) == world.lost()
 
     world.wait(10)
     world.look()
@@ -155,7 +160,7 @@ def test_the_counters_of_a_namespace_begin_at_zero() -> None:
 
     assert 0 == of(metrics, "charalora_training_outcomes_total", namespace="artists", reason="LossDiverged")
     assert 0 == of(metrics, "charalora_attempts_total", namespace="artists", cause="failure")
-    assert 0 == of(metrics, "charalora_gpu_seconds_total", namespace="artists", outcome="wasted")
+    assert 0 == of(metrics, "charalora_gpu_seconds_total", namespace="artists", outcome="wasted", cause="failure")
     assert 0 == of(metrics, "charalora_reconcile_seconds_count", result="error")
 
 

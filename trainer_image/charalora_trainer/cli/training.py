@@ -55,6 +55,8 @@ def train_here(run: "CharacterLora", start: "Start", metrics: "Metrics") -> Endi
     from charalora_trainer.stages.run import run_job
     from charalora_trainer.storage import open_store
 
+    if start.node.is_first:
+        metrics.set("training_info", 1, **described(run))
     result = run_job(run, start, MeteredConsole(open_console(), metrics), metrics)
     output = open_store(result.output_uri, run.spec.storage)
     written = manifest.find(output)
@@ -62,6 +64,17 @@ def train_here(run: "CharacterLora", start: "Start", metrics: "Metrics") -> Endi
     click.echo(f"Report: {result.output_uri}report.html")
     details = results(run, written, output) if written else {}
     return Ending(Outcome.SUCCEEDED, f"{result.files} files in {result.output_uri}.", details=details)
+
+
+def described(run: "CharacterLora") -> dict[str, str]:
+    """What is trained, and where its files go, for the labels of a figure."""
+    spec = run.spec
+    return {
+        "word": spec.character.name,
+        "base_model": spec.base_model.uri,
+        "dataset": spec.dataset.uri,
+        "output": f"{spec.output.uri.rstrip('/')}/",
+    }
 
 
 def processes_here(asked: int | None, gpus: int) -> int:
