@@ -14,6 +14,7 @@ from typing import Any
 from charalora_spec.crd import custom_resource_definition, render_crd
 from charalora_spec.outcome import Outcome
 from charalora_spec.parts import CEL_RULES
+from dashboards import dashboard_files
 from faultmatrix import PAGE, render_faults
 from helmchart import chart_files
 from monitoring import monitoring_files
@@ -32,6 +33,7 @@ def generated() -> dict[Path, str]:
         files
         | {TROUBLESHOOTING: render_troubleshooting(TROUBLESHOOTING.read_text()), PAGE: render_faults(PAGE.read_text())}
         | chart_files()
+        | dashboard_files()
         | monitoring_files()
     )
 

@@ -17,7 +17,7 @@ from charalora_spec.spec import GROUP, PLURAL
 from helm import CHART, ROOT, Helm, Manifest, Render, Values
 
 EVERYTHING: Values = {
-    "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
+    "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}, "dashboards": {"enabled": True}},
     "networkPolicy": {"enabled": True, "trainers": {"namespaces": ["artists"]}},
 }
 IN_NAMESPACES: Values = {"settings": {"namespaces": ["artists", "studio"]}, "crds": {"install": False}, "rbac": {"aggregate": False}}
@@ -330,6 +330,24 @@ def test_series_have_the_same_labels_without_the_prometheus_operator(render: Ren
     assert all(added[rule["targetLabel"]] == rule["sourceLabels"] for rule in pods["relabelings"])
     assert operators["honor_labels"]
     assert service["honorLabels"]
+
+
+def test_the_sidecar_of_grafana_finds_every_dashboard(render: Render) -> None:
+    """By its label, wherever it looks; what it reads is the file itself, with the place of the reports."""
+    here = {"namespace": "grafana", "filesAt": "https://minio.example.org"}
+    maps = [
+        one for one in of_kind(render({"monitoring": {"dashboards": {"enabled": True, **here}}}), "ConfigMap") if "dashboard" in str(one)
+    ]
+
+    assert {f"charalora-{path.name}" for path in (CHART / "dashboards").iterdir()} == {name for one in maps for name in one["data"]}
+    assert {("grafana", "1", "Charalora")} == {
+        (one["metadata"]["namespace"], one["metadata"]["labels"]["grafana_dashboard"], one["metadata"]["annotations"]["grafana_folder"])
+        for one in maps
+    }
+    for one in maps:
+        for name, text in one["data"].items():
+            source = (CHART / "dashboards" / name.removeprefix("charalora-")).read_text()
+            assert json.loads(source.replace("https://s3.example.org", "https://minio.example.org")) == json.loads(text)
 
 
 def test_policies_are_where_the_pods_are(render: Render) -> None:

@@ -27,7 +27,7 @@ def described(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[
 LEAVES = dict(described(SCHEMA))
 
 EVERYTHING: Values = {
-    "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
+    "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}, "dashboards": {"enabled": True}},
     "networkPolicy": {"enabled": True, "trainers": {"namespaces": ["artists"]}},
 }
 """Whatever is off by default."""
