@@ -14,7 +14,7 @@ from torch import Tensor
 
 from charalora_spec.spec import CharacterLoraSpec, Loss
 from charalora_trainer.data import captions
-from charalora_trainer.loss import NoiseSchedule, NoisyBatch, diffusion_loss
+from charalora_trainer.loss import NoiseSchedule, NoisyBatch, diffusion_losses
 from charalora_trainer.model.load import DiffusionModels, load_models
 from charalora_trainer.model.lora import apply_adapter, set_strength
 from charalora_trainer.model.text import encode_ids, spliced
@@ -104,8 +104,8 @@ def held_out_loss(subject: Subject, character: Character) -> float:
     count = HELD_OUT_PICTURES * HELD_OUT_DRAWS
     timesteps = (torch.randperm(count, generator=dice) * len(schedule) // count).view(HELD_OUT_DRAWS, HELD_OUT_PICTURES)
     batches = [NoisyBatch(latents, torch.randn(latents.shape, generator=dice), each) for each in timesteps]
-    losses = [diffusion_loss(models.unet, batch, conditioning, schedule, Loss()) for batch in batches]
-    return torch.stack(losses).mean().item()
+    losses = [diffusion_losses(models.unet, batch, conditioning, schedule, Loss()) for batch in batches]
+    return torch.cat(losses).mean().item()
 
 
 def _latents(models: DiffusionModels, pictures: list[Image.Image]) -> Tensor:

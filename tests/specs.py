@@ -247,8 +247,8 @@ def _in_agreement(document: Document) -> Document:
     if resources.get("nodes", 1) > 1:
         resources["gpus"] = max(1, resources.get("gpus", 2))
     if spec["output"].get("keep") == "Best":
-        loss = training.setdefault("loss", {})
-        loss["heldOut"] = max(1, loss.get("heldOut", 1))
+        loss = training.get("loss", {})
+        loss |= {"heldOut": max(1, held_out)} if (held_out := loss.get("heldOut")) is not None else {}
     return document
 
 

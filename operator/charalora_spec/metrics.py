@@ -117,6 +117,7 @@ TRAINING = (
     _gauge("held_out_loss", "Newest loss on the pictures that training never sees."),
     _gauge("best_step", "Save step with the lowest held-out loss."),
     _gauge("best_held_out_loss", "Held-out loss of that step."),
+    _gauge("overfitting", "1 when the held-out loss has risen above the best step's by more than chance in the last two saves, else 0."),
     _counter("images", "Pictures trained on in this attempt."),
     _gauge("images_per_second", "Pictures trained on per second, all processes together."),
     STEP_SECONDS,

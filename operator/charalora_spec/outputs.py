@@ -51,5 +51,7 @@ class Output(Part):
         description="Where the files are written: s3://bucket/prefix/ or file:///folder/. One prefix belongs to one resource."
     )
     keep: Keep = Field(
-        Keep.ALL, description="Checkpoints that stay: All, only the Last, or only the Best by held-out loss (needs training.loss.heldOut)."
+        Keep.ALL,
+        description="Checkpoints that stay at the end: All, only the Last, or only the Best by held-out loss (needs held-out pictures). "
+        "The published pair is of the best step; with Last, and where nothing was held out, of the last. Pictures of every step stay.",
     )

@@ -37,9 +37,9 @@ class CharacterLoraSpec(Part):
         Rule(
             "output",
             ("training", "output"),
-            "self.output.keep != 'Best' || self.training.loss.heldOut >= 1",
-            "keep: Best needs training.loss.heldOut of 1 or more, which is what best is measured by; hold pictures out or keep All",
-            lambda training, output: output.keep is not Keep.BEST or training.loss.held_out >= 1,
+            "self.output.keep != 'Best' || !has(self.training.loss.heldOut) || self.training.loss.heldOut >= 1",
+            "keep: Best needs training.loss.heldOut of 1 or more, which is what best is measured by; leave heldOut out or keep All",
+            lambda training, output: output.keep is not Keep.BEST or training.loss.held_out != 0,
         ),
     )
 

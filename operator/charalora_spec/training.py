@@ -92,11 +92,10 @@ class Loss(Part):
         Number("0"),
         description="Standard deviation of an offset added to a whole noise channel, for darker and brighter pictures, 0 to 1; 0: none.",
     )
-    held_out: Whole = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="Pictures that are never trained on and give the held-out loss, at fixed noise; 0: train on all and measure none.",
+    held_out: Annotated[Whole, Field(ge=0, le=1000)] | None = Field(
+        None,
+        description="Pictures that are never trained on and give the held-out loss at fixed noise, by which the best step is chosen, 0 to "
+        "1000; null: one of eight, 16 at most, where there are 16 pictures or more, else none; 0: train on all and measure none.",
     )
 
 

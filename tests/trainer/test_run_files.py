@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pytest
 import torch
@@ -149,15 +150,24 @@ def test_the_words_files_hold_its_vectors_and_need_no_code_to_open(finished: Fin
 
 
 def test_what_was_learned_moves_on_from_save_to_save(finished: Finished) -> None:
-    """Each checkpoint is another one, and the published pair is the last."""
+    """Each checkpoint is another one."""
     for name in ("unet", "text_encoder", "lora"):
         saves = [load(finished.files[f"ckpts/{name}-{step}.safetensors"]) for step in SAVES]
         assert not same_tensors(saves[0], saves[1])
         assert not same_tensors(saves[1], saves[2])
+
+
+def test_the_published_pair_is_of_the_step_with_the_lowest_held_out_loss(finished: Finished) -> None:
+    """Its page says which one and why, and the resource's status the same."""
+    by_step = losses(finished, "held_out_loss")
+    best = min(by_step, key=lambda step: by_step[step])
+
     published = load(finished.files[f"civitai/{WORD}.safetensors"])
-    last = load(finished.files[f"ckpts/lora-{STEPS}.safetensors"])
-    assert published.keys() == last.keys()
-    assert all(torch.allclose(published[key].float(), last[key].float(), atol=1e-3) for key in last)
+    expected = load(finished.files[f"ckpts/lora-{best}.safetensors"])
+
+    assert published.keys() == expected.keys()
+    assert all(torch.allclose(published[key].float(), expected[key].float(), atol=1e-3) for key in expected)
+    assert f"| Step | {best} of {STEPS}: it has the lowest held-out loss, {by_step[best]:.4f}" in text(finished, "civitai/README.md")
 
 
 def test_cfg_yaml_runs_again_and_learns_the_same_bits(finished: Finished, tmp_path: Path) -> None:
@@ -192,7 +202,7 @@ def test_cfg_yaml_is_the_resource_that_ran(finished: Finished, tmp_path: Path) -
     assert (STEPS, 10, 1) == (training.steps, training.save_every, training.loss.held_out)
 
 
-def losses(finished: Finished, name: str = "loss") -> dict[int, float]:
+def losses(finished: Finished, name: str = "loss") -> dict[int, Any]:
     entries = [json.loads(line) for line in text(finished, "history.jsonl").splitlines()]
     return {entry["step"]: entry[name] for entry in entries if name in entry}
 
@@ -200,7 +210,9 @@ def losses(finished: Finished, name: str = "loss") -> dict[int, float]:
 def test_the_history_has_every_step_once_and_the_held_out_loss_of_every_save(finished: Finished) -> None:
     """The report's curve is drawn from it."""
     assert list(range(1, STEPS + 1)) == list(losses(finished))
-    assert list(SAVES) == list(losses(finished, "held_out_loss"))
+    measured = losses(finished, "held_out_losses")
+    assert list(SAVES) == list(losses(finished, "held_out_loss")) == list(measured)
+    assert {64} == {len(single) for single in measured.values()}
 
 
 def test_train_log_has_the_guides_lines(finished: Finished) -> None:

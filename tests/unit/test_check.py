@@ -163,6 +163,12 @@ def test_held_out_pictures_must_leave_one_to_train_on(dataset: Path, base: Path,
     assert expected is report(dataset, base, training__loss__held_out=held_out).outcome
 
 
+@pytest.mark.parametrize(("held_out", "expected"), [(None, Outcome.SPEC_INVALID), (1, Outcome.SUCCEEDED)])
+def test_the_best_step_needs_pictures_to_measure_it_by(dataset: Path, base: Path, held_out: int | None, expected: Outcome) -> None:
+    """Of six pictures none are held out unasked."""
+    assert expected is report(dataset, base, output__keep="Best", training__loss__held_out=held_out).outcome
+
+
 def test_another_prediction_than_the_model_s_is_a_warning(dataset: Path, tmp_path: Path) -> None:
     """Training would run and learn noise; but configs are wrong more often than people."""
     base = write_base(tmp_path / "base", scheduler={"prediction_type": "v_prediction"})

@@ -110,7 +110,7 @@ def test_the_rest_may_change(part: str) -> None:
         (".spec.dataset", "self.sizing == 'Same' || has(self.width)", ".width"),
         (".spec.dataset", "self.sizing == 'Same' || has(self.height)", ".height"),
         (".spec.resources", "self.nodes == 1 || self.gpus >= 1", ".nodes"),
-        (".spec", "self.output.keep != 'Best' || self.training.loss.heldOut >= 1", ".output"),
+        (".spec", "self.output.keep != 'Best' || !has(self.training.loss.heldOut) || self.training.loss.heldOut >= 1", ".output"),
     ],
 )
 def test_rules_between_fields_are_printed_with_the_field_they_blame(path: str, rule: str, at: str) -> None:

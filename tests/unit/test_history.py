@@ -41,6 +41,14 @@ def test_the_best_step_is_the_one_with_the_lowest_held_out_loss() -> None:
     assert (200, 0.2) == History(held_out=((100, 0.3), (200, 0.2), (300, 0.25))).best
 
 
+def test_the_measurements_of_a_held_out_loss_are_read_back() -> None:
+    """The mean is exact, its parts have six digits; with them the noise is known."""
+    text = history.held_out_line(100, [0.123456789, 0.25]) + history.held_out_line(200, [0.1, float("nan")])
+
+    assert ((100, 0.1867283945),) == history.parse(text).held_out
+    assert ((100, (0.123457, 0.25)),) == history.parse(text).measurements
+
+
 def test_no_history_is_an_empty_one(tmp_path: Path) -> None:
     """A folder from before the first step."""
     assert History() == history.read(tmp_path)

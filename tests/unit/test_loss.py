@@ -6,7 +6,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from charalora_spec.spec import Loss, Prediction
-from charalora_trainer.loss import NoiseSchedule, NoisyBatch, diffusion_loss
+from charalora_trainer.loss import NoiseSchedule, NoisyBatch, diffusion_losses
 
 SCHEDULER = DDPMScheduler(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 TIMESTEPS = torch.tensor([0, 17, 500, 999])
@@ -39,11 +39,11 @@ def test_a_model_that_predicts_the_target_has_no_loss() -> None:
     latents, noise = tensors()
     batch, text = NoisyBatch(latents, noise, TIMESTEPS), torch.zeros(4, 77, 8)
 
-    perfect = diffusion_loss(lambda *_, **__: (noise,), batch, text, schedule(), Loss())
-    nothing = diffusion_loss(lambda *_, **__: (torch.zeros_like(noise),), batch, text, schedule(), Loss())
+    perfect = diffusion_losses(lambda *_, **__: (noise,), batch, text, schedule(), Loss())
+    nothing = diffusion_losses(lambda *_, **__: (torch.zeros_like(noise),), batch, text, schedule(), Loss())
 
-    assert perfect.item() == 0.0
-    assert nothing.item() == pytest.approx((noise**2).mean().item())
+    assert [0.0] * 4 == perfect.tolist()
+    assert (noise**2).mean(dim=(1, 2, 3)).tolist() == pytest.approx(nothing.tolist())
 
 
 def test_the_model_is_given_the_noisy_latents_and_the_timesteps() -> None:
@@ -56,7 +56,7 @@ def test_the_model_is_given_the_noisy_latents_and_the_timesteps() -> None:
         seen.extend((sample, timestep, encoder_hidden_states))
         return (sample,)
 
-    diffusion_loss(unet, NoisyBatch(latents, noise, TIMESTEPS), torch.zeros(4, 77, 8, dtype=torch.bfloat16), schedule(), Loss())
+    diffusion_losses(unet, NoisyBatch(latents, noise, TIMESTEPS), torch.zeros(4, 77, 8, dtype=torch.bfloat16), schedule(), Loss())
 
     assert seen[0].dtype == torch.bfloat16
     torch.testing.assert_close(SCHEDULER.add_noise(latents, noise, TIMESTEPS).bfloat16(), seen[0])

@@ -209,6 +209,11 @@ def test_the_picture_on_top_is_of_the_step_or_of_one_before_it() -> None:
     assert cover((), 100) is None
 
 
+def test_pictures_that_are_held_out_unasked_are_not_counted_either() -> None:
+    """One of eight."""
+    assert "steps on 21 pictures; 3 more, never trained on, measure it." in Page(render(replace(REPORT, run=character_lora()))).text
+
+
 def test_a_run_without_checkpoints_still_has_a_page() -> None:
     """Nothing but the data set and the settings."""
     page = Page(render(replace(REPORT, history=History(), saves=(), previews=(), files=())))

@@ -19,9 +19,9 @@ NAMES = (
 MANIFEST = Manifest("digest", tuple(ManifestFile(name, 7, "ab") for name in NAMES))
 
 
-@pytest.mark.parametrize(("keep", "step"), [("All", 10), ("Last", 10), ("Best", 5)])
+@pytest.mark.parametrize(("keep", "step"), [("All", 5), ("Last", 10), ("Best", 5)])
 def test_the_files_of_the_chosen_step_are_told_by_kind(tmp_path: Path, keep: str, step: int) -> None:
-    """With `keep: Best` those of the step with the lowest held-out loss; every entry fits the status."""
+    """Those of the step with the lowest held-out loss, but for `keep: Last`; every entry fits the status."""
     (tmp_path / history.FILE).write_text(history.line(5, held_out_loss=0.25) + history.line(10, held_out_loss=0.5))
     run = character_lora(training__steps=10, training__save_every=5, training__loss__held_out=1, output__keep=keep)
     output = LocalStore(tmp_path)
@@ -39,6 +39,7 @@ def test_the_files_of_the_chosen_step_are_told_by_kind(tmp_path: Path, keep: str
     assert all(Artifact.model_validate(artifact) for artifact in told["artifacts"])
     assert (5, "0.25") == ((best := Best.model_validate(told["best"])).step, str(best.held_out_loss))
     assert (10, 10) == (told["steps"], told["savedStep"])
+    assert told["chosen"].startswith(f"step {step} of 10: ")
 
 
 def test_without_held_out_pictures_no_step_is_the_best(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ DEFAULTS: dict[str, Any] = {
         },
         "lora": {"unetRank": 8, "textEncoderRank": 4, "alpha": "1.0", "dropout": "0", "layers": "guide"},
         "optimizer": {"weightDecay": "1e-3", "embeddingWeightDecay": "5e-4", "maxGradNorm": "1.0"},
-        "loss": {"minSnrGamma": None, "noiseOffset": "0", "heldOut": 0},
+        "loss": {"minSnrGamma": None, "noiseOffset": "0", "heldOut": None},
     },
     "preview": {
         "prompts": [],

@@ -1,7 +1,7 @@
 """What one step is given: batch n of a training is a function of its seed and n, whatever the number of processes."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,12 +10,15 @@ from charalora_spec.spec import CharacterLoraSpec
 from charalora_trainer.data import captions
 from charalora_trainer.data.batches import Batch, Item, order
 from charalora_trainer.data.dataset import DatasetPlan
+from charalora_trainer.data.held_out import held_out_pictures, seed_of
 from charalora_trainer.data.sizing import Bucket
 from charalora_trainer.loss import NoisyBatch
 from charalora_trainer.processes import Processes
 from charalora_trainer.words.prompt import PromptTokenizer
 
-HELD_OUT_DRAWS = 4  # noise and timestep draws for each held-out picture
+HELD_OUT_MEASUREMENTS = 64
+"""Draws of noise and timestep for the held-out loss, at least; each held-out picture has an equal share of them."""
+HELD_OUT_BATCH = 8  # the same for any number of processes, so that rounding is as well
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Feed:
         self._tokenizer = tokenizer
         self._processes = processes
         self._timesteps = timesteps
-        self.held_out = held_out_pictures(spec, plan)
+        self.held_out = held_out_pictures(spec.training, len(plan.pairs))
         kept = (
             Bucket(bucket.width, bucket.height, tuple(member for member in bucket.members if member not in self.held_out))
             for bucket in plan.buckets
@@ -87,13 +90,25 @@ class Feed:
         return self._tensors(whole.items[self._processes.rank * size : (self._processes.rank + 1) * size])
 
     def held_out_batches(self) -> list[tuple[NoisyBatch, TextBatch]]:
-        """Held-out pictures with fixed noise, timesteps and full captions, this process's share; the same at every call."""
-        items = [
-            Item(pair=picture, flipped=False, rng_seed=_seed("held-out", self._spec.training.seed, picture, draw))
-            for picture in self.held_out
-            for draw in range(HELD_OUT_DRAWS)
-        ]
-        return [self._tensors((item,), plain=True) for item in items[self._processes.rank :: self._processes.count]]
+        """Held-out pictures with fixed noise and full captions, this process's share; the same at every call.
+
+        Each picture's timesteps cover the schedule evenly, and those of all pictures together do so more finely: so few measurements say
+        as much as many at random timesteps (Kingma et al. 2021, appendix I.1).
+        """
+        pictures, seed = len(self.held_out), self._spec.training.seed
+        draws = -(-HELD_OUT_MEASUREMENTS // pictures)
+        batches = []
+        for place, picture in enumerate(self.held_out):
+            items = [Item(picture, flipped=False, rng_seed=seed_of("held-out", seed, picture, draw)) for draw in range(draws)]
+            levels = [(2 * (draw * pictures + place) + 1) * self._timesteps // (2 * draws * pictures) for draw in range(draws)]
+            for first in range(0, draws, HELD_OUT_BATCH):
+                part = slice(first, first + HELD_OUT_BATCH)
+                batches.append((items[part], levels[part]))
+        return [self._measured_at(levels, items) for items, levels in batches[self._processes.rank :: self._processes.count]]
+
+    def _measured_at(self, levels: list[int], items: list[Item]) -> tuple[NoisyBatch, TextBatch]:
+        noisy, text = self._tensors(tuple(items), plain=True)
+        return replace(noisy, timesteps=torch.tensor(levels).to(noisy.timesteps)), text
 
     def _tensors(self, items: tuple[Item, ...], *, plain: bool = False) -> tuple[NoisyBatch, TextBatch]:
         latents = self._latents.take([(item.pair, item.flipped) for item in items])
@@ -117,15 +132,3 @@ class Feed:
             rules = rules.model_copy(update={"shuffle_tags": False, "tag_dropout": 0.0, "caption_dropout": 0.0})
         tags = captions.parse(self._plan.pairs[item.pair].caption)
         return captions.compose(tags, character.name, character.class_, rules, random.Random(item.rng_seed))
-
-
-def held_out_pictures(spec: CharacterLoraSpec, plan: DatasetPlan) -> tuple[int, ...]:
-    """Numbers of the pictures that training does not see, chosen by the seed."""
-    pictures = list(range(len(plan.pairs)))
-    random.Random(_seed("held-out pictures", spec.training.seed)).shuffle(pictures)
-    return tuple(sorted(pictures[: spec.training.loss.held_out]))
-
-
-def _seed(*parts: object) -> int:
-    """A 63-bit seed from the parts; Python's own string hash differs between processes."""
-    return random.Random(repr(parts)).getrandbits(63)

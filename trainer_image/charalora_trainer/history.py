@@ -2,11 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from charalora_spec.spec import Keep
+from statistics import fmean
 
 FILE = "history.jsonl"
 
@@ -18,10 +17,12 @@ class History:
     Attributes:
         losses: (step, loss); a step whose loss was not finite is left out.
         held_out: (step, loss on pictures that training never sees).
+        measurements: (step, the single losses whose mean that is): at each step of the same pictures, noises and timesteps in one order.
     """
 
     losses: tuple[tuple[int, float], ...] = ()
     held_out: tuple[tuple[int, float], ...] = ()
+    measurements: tuple[tuple[int, tuple[float, ...]], ...] = ()
 
     def mean(self, first: int, last: int) -> float | None:
         """Mean loss of the steps first … last; None where there is none."""
@@ -34,26 +35,31 @@ class History:
         return min(self.held_out, key=lambda point: point[1], default=None)
 
 
-def chosen_step(history: History, keep: Keep, steps: int) -> int:
-    """The step that is published: the last one, or with `keep: Best` the one with the lowest held-out loss."""
-    return history.best[0] if keep is Keep.BEST and history.best is not None else steps
-
-
-def line(step: int, **losses: float) -> str:
+def line(step: int, **losses: float | Sequence[float]) -> str:
     """One entry; JSON has no NaN, so a loss that is not finite is null."""
-    return json.dumps({"step": step} | {name: value if math.isfinite(value) else None for name, value in losses.items()}) + "\n"
+    noted = {name: [_finite(one) for one in value] if isinstance(value, Sequence) else _finite(value) for name, value in losses.items()}
+    return json.dumps({"step": step} | noted) + "\n"
+
+
+def held_out_line(step: int, losses: Sequence[float]) -> str:
+    """The entry of a save's held-out loss: the mean, and the measurements that it is of, to six digits."""
+    return line(step, held_out_loss=fmean(losses), held_out_losses=[float(f"{loss:.6g}") for loss in losses])
 
 
 def parse(text: str) -> History:
     """Read a history back. A last line that a crash cut short is passed over; of a step written twice the later entry counts."""
     losses: dict[int, float] = {}
     held_out: dict[int, float] = {}
+    measurements: dict[int, tuple[float, ...]] = {}
     for step, entry in _entries(text):
         for name, curve in (("loss", losses), ("held_out_loss", held_out)):
             value = entry.get(name)
             if isinstance(value, (int, float)):
                 curve[step] = float(value)
-    return History(tuple(sorted(losses.items())), tuple(sorted(held_out.items())))
+        values = entry.get("held_out_losses")
+        if isinstance(values, list) and all(isinstance(value, (int, float)) for value in values):
+            measurements[step] = tuple(map(float, values))
+    return History(tuple(sorted(losses.items())), tuple(sorted(held_out.items())), tuple(sorted(measurements.items())))
 
 
 def until(text: str, step: int) -> str:
@@ -65,6 +71,10 @@ def read(folder: Path) -> History:
     """The history in an output folder; empty where there is none."""
     path = folder / FILE
     return parse(path.read_text(encoding="utf-8")) if path.exists() else History()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _entries(text: str) -> Iterator[tuple[int, dict[str, object]]]:

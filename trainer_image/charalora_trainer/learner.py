@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from charalora_spec.spec import CharacterLoraSpec, Precision
-from charalora_trainer.loss import NoiseSchedule, NoisyBatch, diffusion_loss
+from charalora_trainer.loss import NoiseSchedule, NoisyBatch, diffusion_losses
 from charalora_trainer.model.load import DiffusionModels
 from charalora_trainer.model.lora import adapter_of, add_lora, lora_parameters
 from charalora_trainer.model.text import encode_ids, splice
@@ -65,8 +65,12 @@ class Learner:
 
     def loss(self, batch: NoisyBatch, ids: Tensor) -> Tensor:
         """The training objective of one micro batch; `ids` are `[B, N, 77]` token ids."""
+        return self.losses(batch, ids).mean()
+
+    def losses(self, batch: NoisyBatch, ids: Tensor) -> Tensor:
+        """The same for each sample, `[B]`."""
         conditioning = encode_ids(self.models.text_encoder, ids, self.spec.training.clip_skip)
-        return diffusion_loss(self.models.unet, batch, conditioning, self.schedule, self.spec.training.loss)
+        return diffusion_losses(self.models.unet, batch, conditioning, self.schedule, self.spec.training.loss)
 
     def training(self, *, active: bool) -> None:
         """Switch LoRA dropout on or off."""

@@ -76,8 +76,8 @@ class NoisyBatch:
     timesteps: Tensor
 
 
-def diffusion_loss(unet: Denoiser, batch: NoisyBatch, conditioning: Tensor, schedule: NoiseSchedule, settings: Loss) -> Tensor:
-    """Weighted mean squared error in fp32 between what the model predicts and what the schedule defines; `[]`.
+def diffusion_losses(unet: Denoiser, batch: NoisyBatch, conditioning: Tensor, schedule: NoiseSchedule, settings: Loss) -> Tensor:
+    """Weighted mean squared error in fp32 between what the model predicts and what the schedule defines, of each sample; `[B]`.
 
     Args:
         unet: The model; it computes in the dtype of `conditioning`.
@@ -91,7 +91,7 @@ def diffusion_loss(unet: Denoiser, batch: NoisyBatch, conditioning: Tensor, sche
         noisy = noisy.contiguous(memory_format=torch.channels_last)
     (predicted,) = unet(noisy.to(conditioning.dtype), batch.timesteps, conditioning, return_dict=False)
     error = (predicted.float() - schedule.target(batch.latents, batch.noise, batch.timesteps)) ** 2
-    return (error.flatten(1).mean(1) * schedule.weights(batch.timesteps, settings.min_snr_gamma)).mean()
+    return error.flatten(1).mean(1) * schedule.weights(batch.timesteps, settings.min_snr_gamma)
 
 
 def _each(table: Tensor, timesteps: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """What a training writes down as it goes: train.log and tblog/ as the guide's users know them, and history.jsonl for the report."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
@@ -89,9 +91,10 @@ class TrainingLog:
             logger.info(step_line(step, self._steps, self._steps_per_epoch, rates, self._for_line.take()))
             self.flush()
 
-    def held_out(self, step: int, loss: float) -> None:
-        """Note the loss on the pictures that training never sees."""
-        self._history.write(history.line(step, held_out_loss=loss))
+    def held_out(self, step: int, losses: Sequence[float]) -> None:
+        """Note the loss on the pictures that training never sees: the mean of these measurements."""
+        loss = fmean(losses)
+        self._history.write(history.held_out_line(step, losses))
         self._tensorboard.add_scalar("HeldOutLoss", loss, step)
         logger.info("Held-out loss measured", extra={"step": step, "loss": round(loss, 5)})
         self.flush()

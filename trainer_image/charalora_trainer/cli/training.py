@@ -63,7 +63,8 @@ def train_here(run: "CharacterLora", start: "Start", metrics: "Metrics") -> Endi
     click.echo(f"Files: {result.output_uri}")
     click.echo(f"Report: {result.output_uri}report.html")
     details = results(run, written, output) if written else {}
-    return Ending(Outcome.SUCCEEDED, f"{result.files} files in {result.output_uri}.", details=details)
+    published = f" Published is {details['chosen']}." if details else ""
+    return Ending(Outcome.SUCCEEDED, f"{result.files} files in {result.output_uri}.{published}", details=details)
 
 
 def described(run: "CharacterLora") -> dict[str, str]:

@@ -28,6 +28,7 @@ class Bundle:
         facts: About the training.
         samples: Pictures made with both, best first; the first becomes webui's preview.
         negative_prompt: What the pictures were kept from showing.
+        why: The step that it is of, and why that one was chosen.
     """
 
     adapter: Adapter
@@ -35,6 +36,7 @@ class Bundle:
     facts: TrainingFacts
     samples: tuple[Sample, ...] = ()
     negative_prompt: str = ""
+    why: str = ""
 
 
 def write(bundle: Bundle, folder: Path, dtype: torch.dtype = torch.float16) -> tuple[Path, ...]:
@@ -57,7 +59,8 @@ def write(bundle: Bundle, folder: Path, dtype: torch.dtype = torch.float16) -> t
     write_whole(side, (json.dumps(_side_card(bundle), indent=1, ensure_ascii=False) + "\n").encode())
     samples = _copied(bundle.samples, folder)
     previews = _preview(samples, folder, name)
-    write_whole(page, model_card(bundle.facts, len(bundle.word.vectors), (card_file(lora), card_file(words)), samples).encode())
+    files = (card_file(lora), card_file(words))
+    write_whole(page, model_card(bundle.facts, len(bundle.word.vectors), files, samples, bundle.why).encode())
     return (lora, words, side, page, *(folder / sample.picture for sample in samples), *previews)
 
 
@@ -70,8 +73,12 @@ def _side_card(bundle: Bundle) -> dict[str, object]:
         "activation text": facts.name,
         "preferred weight": facts.strength,
         "negative text": bundle.negative_prompt,
-        "notes": f"Step {facts.step} of {facts.steps}.",
+        "notes": _sentence(bundle.why) or f"Step {facts.step} of {facts.steps}.",
     }
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def _copied(samples: tuple[Sample, ...], folder: Path) -> tuple[Sample, ...]:

@@ -37,9 +37,9 @@ def card_file(path: Path) -> CardFile:
     return CardFile(path.name, path.stat().st_size, sha256, sha256[:10].upper(), None)
 
 
-def model_card(facts: TrainingFacts, vectors: int, files: Iterable[CardFile], samples: Iterable[Sample]) -> str:
-    """The page as Markdown."""
-    parts = (_opening(facts), _usage(facts), _pictures(samples), _training(facts, vectors), _files(files))
+def model_card(facts: TrainingFacts, vectors: int, files: Iterable[CardFile], samples: Iterable[Sample], why: str = "") -> str:
+    """The page as Markdown; `why` says why this step of the training was chosen."""
+    parts = (_opening(facts), _usage(facts), _pictures(samples), _training(facts, vectors, why), _files(files))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -86,14 +86,14 @@ def _pictures(samples: Iterable[Sample]) -> str:
     return "\n\n".join(("## Pictures", *shown)) if shown else ""
 
 
-def _training(facts: TrainingFacts, vectors: int) -> str:
+def _training(facts: TrainingFacts, vectors: int, why: str) -> str:
     rates = ", ".join(f"{name.replace('_', ' ')} {rate:g}" for name, rate in facts.rates.items())
     sizes = ", ".join(f"{bucket.width}x{bucket.height} ({bucket.count})" for bucket in facts.dataset.buckets)
     return f"""## Training
 
 | | |
 |---|---|
-| Step | {facts.step} of {facts.steps} |
+| Step | {why.removeprefix("step ") or f"{facts.step} of {facts.steps}"} |
 | Pictures | {facts.dataset.pictures} |
 | Sizes | {sizes} |
 | Pictures a step | {facts.total_batch} |

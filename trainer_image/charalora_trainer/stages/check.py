@@ -9,12 +9,13 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from charalora_spec.outcome import Outcome, TrainingError
-from charalora_spec.spec import CharacterLora, CharacterLoraSpec, Storage, effective_preview_prompts
+from charalora_spec.spec import CharacterLora, CharacterLoraSpec, Keep, Storage, effective_preview_prompts
 from charalora_trainer import basemodel
 from charalora_trainer.basemodel import BaseModelFacts, Source
 from charalora_trainer.data import captions
 from charalora_trainer.data.batches import order
 from charalora_trainer.data.dataset import DatasetPlan, read_dataset
+from charalora_trainer.data.held_out import SMALLEST_DATASET, held_out_count
 from charalora_trainer.finding import Finding
 from charalora_trainer.stages.check_summary import Sample, summary_lines
 from charalora_trainer.words.emphasis import PromptError, parse
@@ -201,8 +202,16 @@ def _prompt_findings(spec: CharacterLoraSpec) -> list[Finding]:
 
 
 def _held_out_findings(spec: CharacterLoraSpec, plan: DatasetPlan | None) -> list[Finding]:
-    held_out = spec.training.loss.held_out
-    if plan is None or held_out < len(plan.pairs):
+    if plan is None:
+        return []
+    held_out = held_out_count(spec.training.loss.held_out, len(plan.pairs))
+    if spec.output.keep is Keep.BEST and not held_out:
+        message = (
+            f"spec.output.keep: Best needs held-out pictures, and of fewer than {SMALLEST_DATASET} none are held out unasked; "
+            "set training.loss.heldOut to 1 or more, or keep All."
+        )
+        return [Finding(Outcome.SPEC_INVALID, message)]
+    if held_out < len(plan.pairs):
         return []
     message = (
         f"spec.training.loss.heldOut: {held_out} of {len(plan.pairs)} pictures would leave none to train on; lower it, or add pictures."

@@ -7,6 +7,7 @@ from typing import Any
 from charalora_spec.spec import CharacterLoraSpec
 from charalora_trainer.basemodel import BaseModelFacts
 from charalora_trainer.data.dataset import CHUNK, DatasetPlan
+from charalora_trainer.data.held_out import held_out_count
 from charalora_trainer.progress import Unit, amount
 from charalora_trainer.rates import effective_rates
 from charalora_trainer.words.tokenizer import END_OF_WORD
@@ -55,14 +56,16 @@ def _steps_lines(spec: CharacterLoraSpec, plan: DatasetPlan, processes: int) -> 
     """How often pictures are seen, and the learning rates as they are multiplied (the guide's recipe: by the pictures of a step)."""
     training = spec.training
     pictures = training.batch_size * training.gradient_accumulation * processes
-    shown = len(plan.pairs) - training.loss.held_out
+    held_out = held_out_count(training.loss.held_out, len(plan.pairs))
+    shown = len(plan.pairs) - held_out
     seen = training.steps * pictures / max(1, shown)
     rates = effective_rates(training, processes)
     effective = f"UNet {rates.unet:.2g}, text encoder {rates.text_encoder:.2g}, embedding {rates.embedding:.2g}"
     factor = pictures if training.learning_rate.scale_with_batch else 1
     product = f"{training.batch_size} x {training.gradient_accumulation} x {processes} processes"
     return [
-        f"Steps: {training.steps} of {pictures} pictures ({product}) show each picture {seen:.0f} times",
+        f"Steps: {training.steps} of {pictures} pictures ({product}) show each picture {seen:.0f} times"
+        + (f", but for {held_out} that are held out to measure it" if held_out else ""),
         f"Learning rates: {effective}" + (f", which is {factor} times those of the resource" if factor != 1 else ""),
     ]
 

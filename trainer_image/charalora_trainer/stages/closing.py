@@ -12,6 +12,7 @@ import yaml
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import Keep
+from charalora_trainer.best import Choice
 from charalora_trainer.export import civitai, hcp, manifest, peft, proof, webui
 from charalora_trainer.export.diffusers_proof import prove_in_diffusers
 from charalora_trainer.export.model_card import Sample
@@ -28,16 +29,17 @@ from charalora_trainer.words import embedding
 LIBRARIES = ("charalora", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 
 
-def publish(job: Job, output: Path, step: int) -> None:
+def publish(job: Job, output: Path, choice: Choice) -> None:
     """Write what a user takes away, the civitai pair and the diffusers folder, and prove both; the pair in diffusers' own loader.
 
     Raises:
         TrainingError: `ExportInvalid` when a file is not what was trained.
     """
-    adapter, word = read_step(output, job.run.spec.character.name, step)
-    samples = tuple(_samples(output / "previews" / str(step)))
-    facts = training_facts(job, step, datetime.now(UTC))
-    civitai.write(civitai.Bundle(adapter, word, facts, samples, job.run.spec.preview.negative_prompt), output / "civitai")
+    adapter, word = read_step(output, job.run.spec.character.name, choice.step)
+    samples = tuple(_samples(output / "previews" / str(choice.step)))
+    facts = training_facts(job, choice.step, datetime.now(UTC))
+    negative, why = job.run.spec.preview.negative_prompt, choice.sentence(facts.steps)
+    civitai.write(civitai.Bundle(adapter, word, facts, samples, negative, why), output / "civitai")
     lora, words = output / "civitai" / f"{word.name}.safetensors", output / "civitai" / f"{word.name}.pt"
     proof.prove_peft(peft.write(adapter, output / "diffusers"), adapter)
     prove_in_diffusers(job.base_model, lora, adapter, {words: word}, webui.precision(lora))

@@ -17,7 +17,7 @@ from charalora_trainer.processes import Processes
 from charalora_trainer.stages.encode import encode
 from charalora_trainer.stages.figures import Figures, flops_per_image, peak_of, watch_gpu
 from charalora_trainer.stages.publish import STATE_FILE, Publisher
-from charalora_trainer.stages.train import Health, Hooks, Measured, StopAsked, held_out_loss, train
+from charalora_trainer.stages.train import Health, Hooks, Measured, StopAsked, held_out_losses, train
 
 
 def learn(job: Job, workspace: Workspace, processes: Processes, console: Console, metrics: Metrics) -> None:
@@ -74,9 +74,9 @@ def _hooks(
             figures.measured(steps, health, learner.optimizer.rates_at(steps[-1].step))
 
     def save(step: int, stop_asked: StopAsked) -> None:
-        loss = held_out_loss(learner, feed, processes)
+        held_out = held_out_losses(learner, feed, processes)
         if publisher is not None:
-            publisher.save(step, loss, stop_asked)
+            publisher.save(step, held_out, stop_asked)
 
     def stop(step: int) -> None:
         if publisher is not None:

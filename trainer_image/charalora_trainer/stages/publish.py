@@ -6,6 +6,7 @@ The training loop only hands over copies. Writing, proving and uploading happen 
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer import cfg, history
+from charalora_trainer.best import choose, overfitting_since
 from charalora_trainer.checkpoint import MANIFEST, Checkpoints, State
 from charalora_trainer.console import Console
+from charalora_trainer.data.held_out import held_out_count
 from charalora_trainer.export import hcp, proof, webui
 from charalora_trainer.job import Job, Workspace
 from charalora_trainer.learner import Learner
@@ -83,6 +86,7 @@ class Publisher:
         self._pending: list[Future[None]] = []
         self._write_settings()
         self._saved = done
+        self._overfitting: int | None = None
         self._tell_best()
         if is_save_step(job.run.spec.training, done):
             self._previews(done)  # before anything is sent: pictures that are not complete are made again
@@ -94,16 +98,21 @@ class Publisher:
         rates = self._learner.optimizer.rates_at(step.step)
         self._log.step(step.step, step.loss, Rates(model=rates.unet, word=rates.embedding))
 
-    def save(self, step: int, held_out: float | None, stop_asked: StopAsked) -> None:
+    def save(self, step: int, held_out: Sequence[float], stop_asked: StopAsked) -> None:
         """Hand over everything that belongs to a save step, then make its pictures, unless the run is asked to stop meanwhile.
+
+        Args:
+            step: The step.
+            held_out: Its measurements of the held-out loss; none where nothing is held out.
+            stop_asked: Whether the run is asked to stop.
 
         Raises:
             TrainingError: What an earlier save met.
         """
-        if held_out is not None:
+        if held_out:
             self._log.held_out(step, held_out)
+            self._tell_best()
         self._log.flush()
-        self._tell_best()
         self._submit(self._snapshot(step), exports=True)
         self._previews(step, stop_asked)
 
@@ -138,9 +147,10 @@ class Publisher:
         self._log.close()
         with self._console.stage("prove"):
             spec = self._job.run.spec
-            step = history.chosen_step(history.read(self._output), spec.output.keep, spec.training.steps)
-            closing.publish(self._job, self._output, step)
-            closing.drop_unwanted(self._job, self._output, self._store, self._uploads, step)
+            choice = choose(history.read(self._output), spec.output.keep, spec.training.steps)
+            logger.info("Step chosen", extra={"step": choice.step, "why": choice.reason})
+            closing.publish(self._job, self._output, choice)
+            closing.drop_unwanted(self._job, self._output, self._store, self._uploads, choice.step)
         with self._console.stage("report"):
             closing.note_facts(self._job, self._output, self._began)
             write_report(self._output)
@@ -187,11 +197,19 @@ class Publisher:
         self._metrics.set("last_checkpoint_timestamp_seconds", time.time())
 
     def _tell_best(self) -> None:
+        """Tell the best step so far, and that the pictures are being learned by heart when that begins."""
         noted = history.read(self._output)
-        if noted.best and noted.held_out:
-            self._metrics.set("held_out_loss", noted.held_out[-1][1])
-            self._metrics.set("best_step", noted.best[0])
-            self._metrics.set("best_held_out_loss", noted.best[1])
+        if not noted.best:
+            return
+        since = overfitting_since(noted)
+        self._metrics.set("held_out_loss", noted.held_out[-1][1])
+        self._metrics.set("best_step", noted.best[0])
+        self._metrics.set("best_held_out_loss", noted.best[1])
+        self._metrics.set("overfitting", float(since is not None))
+        if since is not None and since != self._overfitting:
+            logger.warning("Overfitting began, the held-out loss rises", extra={"since_step": since, "best_loss": round(noted.best[1], 5)})
+            self._console.say(f"Since step {since} the pictures are being learned by heart: the held-out loss rises. Training goes on.")
+        self._overfitting = since
 
     def _stay_owner(self) -> None:
         """Stop when a newer start has taken the output prefix. A storage that does not answer ends no training: uploads are tried again."""
@@ -258,5 +276,5 @@ class Publisher:
 
 def _steps_per_epoch(job: Job) -> int:
     training = job.run.spec.training
-    pictures = len(job.plan.pairs) - training.loss.held_out
+    pictures = len(job.plan.pairs) - held_out_count(training.loss.held_out, len(job.plan.pairs))
     return max(1, -(-pictures // (training.batch_size * job.processes * training.gradient_accumulation)))

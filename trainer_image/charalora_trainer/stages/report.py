@@ -6,6 +6,7 @@ from pathlib import Path
 
 from charalora_spec.spec import CharacterLora
 from charalora_trainer import cfg
+from charalora_trainer.data.held_out import held_out_count
 from charalora_trainer.history import History
 from charalora_trainer.stages.chart import loss_chart
 from charalora_trainer.stages.page import page
@@ -185,6 +186,7 @@ def render(report: ReportInput) -> str:
         "chart": loss_chart(report.history, report.saves, steps),
         "intervals": interval_losses(report.history, report.saves),
         "use": used_files(word, paths, report.saves),
+        "held_out": held_out_count(spec.training.loss.held_out, report.facts.dataset.images),
         "resource": cfg.text(report.run),
     }
     return page("report.html.j2", ("copy.js", "pictures.js"), context)

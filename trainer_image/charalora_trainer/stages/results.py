@@ -5,18 +5,19 @@ from typing import Any
 
 from charalora_spec.spec import CharacterLora
 from charalora_trainer import history
+from charalora_trainer.best import choose
 from charalora_trainer.export.manifest import FILE, Manifest, ManifestFile
 from charalora_trainer.storage import KeyMissing, Store
 
 
 def results(run: CharacterLora, manifest: Manifest, output: Store) -> dict[str, Any]:
-    """The files that people use, each with size and digest, and which step is the best, where that was measured."""
+    """The files that people use, each with size and digest, and which step is the best, where that was measured, and the published one."""
     try:
         noted = history.parse(output.read(history.FILE).decode())
     except KeyMissing:
         noted = history.History()
-    chosen = history.chosen_step(noted, run.spec.output.keep, run.spec.training.steps)
-    used = {kind: file for file in manifest.files if (kind := _kind(file.path, chosen))}
+    choice = choose(noted, run.spec.output.keep, run.spec.training.steps)
+    used = {kind: file for file in manifest.files if (kind := _kind(file.path, choice.step))}
     best = {"best": {"step": noted.best[0], "heldOutLoss": f"{noted.best[1]:.6g}"}} if noted.best else {}
     return {
         "artifacts": [
@@ -24,6 +25,7 @@ def results(run: CharacterLora, manifest: Manifest, output: Store) -> dict[str, 
             {"kind": "manifest", "uri": f"{output.uri}{FILE}", "bytes": len(manifest.to_json().encode()), "sha256": manifest.digest},
         ],
         **best,
+        "chosen": choice.sentence(run.spec.training.steps),
         "steps": run.spec.training.steps,
         "savedStep": run.spec.training.steps,
     }

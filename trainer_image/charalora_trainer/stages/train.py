@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from types import FrameType
 from typing import Self
 
@@ -126,17 +127,15 @@ def is_save_step(training: Training, step: int) -> bool:
 
 
 @torch.no_grad()
-def held_out_loss(learner: Learner, feed: Feed, processes: Processes) -> float | None:
-    """Mean loss on the held-out pictures at fixed noise and timesteps; None when no picture is held out."""
+def held_out_losses(learner: Learner, feed: Feed, processes: Processes) -> tuple[float, ...]:
+    """Loss of each measurement on the held-out pictures, in one order for any number of processes; none when no picture is held out."""
     if not feed.held_out:
-        return None
+        return ()
     learner.training(active=False)
-    sums = torch.zeros(2, device=learner.flat.master.device)
-    for noisy, text in feed.held_out_batches():
-        sums += torch.stack([learner.loss(noisy, text.ids), torch.ones((), device=sums.device)])
-    total, count = processes.mean(sums).tolist()
+    own = [learner.losses(noisy, text.ids) for noisy, text in feed.held_out_batches()]
+    shares = processes.gather([losses.tolist() for losses in own])
     learner.training(active=True)
-    return float(total / count)
+    return tuple(loss for batches in zip_longest(*shares, fillvalue=[]) for losses in batches for loss in losses)
 
 
 @dataclass

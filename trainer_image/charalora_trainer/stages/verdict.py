@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from charalora_spec.spec import Keep
-from charalora_trainer.history import History, chosen_step
+from charalora_trainer.best import choose, overfitting_since
+from charalora_trainer.history import History
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def verdict(history: History, saves: Sequence[int], keep: Keep) -> Verdict | Non
     """What the held-out losses say; None before the first save."""
     if not saves:
         return None
-    published = chosen_step(history, keep, saves[-1])
+    published = choose(history, keep, saves[-1]).step
     if history.best is None:
         why = "It is the last one. No picture was held out, so no figure tells which step is best: compare the pictures."
         return Verdict(saves[-1], measured=False, why=why, published=published)
@@ -44,9 +45,6 @@ def _afterwards(history: History, best: int) -> str:
         return (
             "It was still falling at the end: more steps may do better." if len(history.held_out) > 1 else "There is no other to compare."
         )
-    before, after = history.mean(1, best), history.mean(best + 1, last)
-    if before is not None and after is not None and after < before:
-        return (
-            f"Until step {last} it rose to {at_end:.4f} while the training loss went on falling: the pictures were being learned by heart."
-        )
+    if overfitting_since(history) is not None:
+        return f"Until step {last} it rose to {at_end:.4f}, by more than chance explains: the pictures were being learned by heart."
     return f"At step {last} it is {at_end:.4f}."
