@@ -118,16 +118,16 @@ def test_all_gpus_of_all_nodes_are_accounted_for(trained: Mapping[str, Run]) -> 
 def test_a_gang_that_loses_a_member_starts_again_as_a_whole_and_goes_on(shared_place: Place, two_nodes: Run) -> None:
     """A pod is forced away, then a process is killed in its container: each time all pods are new, and none of before runs beside them."""
     run = start(shared_place, "two-nodes", "gang", **SLOW)
-    run.until("a saved state", saved_in(1), 2 * SECONDS)
+    run.until("a saved state", saved_in(1), SECONDS)
     [lost] = [
         pod["metadata"]["name"] for pod in run.trainers() if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1"
     ]
     shared_place.target.run("delete", "pod", lost, "-n", shared_place.namespace, "--grace-period=0", "--force")
     second = the_next(run, 2)
-    run.until("another saved state", saved_in(2), 2 * SECONDS)
+    run.until("another saved state", saved_in(2), SECONDS)
     signal_workers(run, signal.SIGKILL)
     third = the_next(run, 3)
-    run.finish(2 * SECONDS)
+    run.finish(SECONDS)
 
     assert run.state == "Succeeded", run.story()
     assert not second & third
