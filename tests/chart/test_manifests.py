@@ -350,6 +350,20 @@ def test_the_sidecar_of_grafana_finds_every_dashboard(render: Render) -> None:
             assert json.loads(source.replace("https://s3.example.org", "https://minio.example.org")) == json.loads(text)
 
 
+def test_alerts_are_those_of_the_plain_file(render: Render) -> None:
+    """Word for word, templates of Prometheus included; only where the runbooks are is the installer's to say."""
+    values = {
+        "monitoring": {"prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}, "runbooks": "https://wiki.test/clora/"}}
+    }
+    (rule,) = of_kind(render(values), "PrometheusRule")
+    plain = yaml.safe_load(
+        (CHART / "files" / "alerts.yaml").read_text().replace("https://charalora.dev/runbooks/", "https://wiki.test/clora/")
+    )
+
+    assert plain == rule["spec"]
+    assert "prometheus" == rule["metadata"]["labels"]["release"]
+
+
 def test_policies_are_where_the_pods_are(render: Render) -> None:
     """One for the operators, one in each namespace with trainings; a namespace that is named twice has one."""
     trainers = {"networkPolicy": {"enabled": True, "trainers": {"namespaces": ["artists", "lab"]}}}

@@ -27,7 +27,7 @@ def described(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[
 LEAVES = dict(described(SCHEMA))
 
 EVERYTHING: Values = {
-    "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}, "dashboards": {"enabled": True}},
+    "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "dashboards", "prometheusRule")},
     "networkPolicy": {"enabled": True, "trainers": {"namespaces": ["artists"]}},
 }
 """Whatever is off by default."""
@@ -38,6 +38,7 @@ OTHER: dict[str, Any] = {
     "images.preflight.digest": f"sha256:{'2' * 64}",
     "images.trainer.digest": f"sha256:{'3' * 64}",
     "monitoring.podMonitor.interval": "99s",
+    "monitoring.prometheusRule.runbooks": "https://wiki.example.com/charalora/",
     "monitoring.serviceMonitor.interval": "99s",
     "networkPolicy.apiServer.cidrs": ["10.1.2.3/32"],
     "networkPolicy.apiServer.ports": [7443],

@@ -19,7 +19,7 @@ from charalora_spec.spec import CharacterLora
 ROOT = Path(__file__).resolve().parents[2]
 REASONS = ROOT / "docs" / "reasons"
 PAGES = sorted(REASONS.glob("*.md"))
-GUIDES = [*PAGES, ROOT / "docs" / "troubleshooting.md", ROOT / "docs" / "user-guide.md"]
+GUIDES = [*PAGES, *sorted((ROOT / "docs" / "runbooks").glob("*.md")), ROOT / "docs" / "troubleshooting.md", ROOT / "docs" / "user-guide.md"]
 HEADINGS = ["What happened", "How to see it", "Causes, and what to do", "Does it try again?", "What it cost", "What is kept"]
 RESOURCE = custom_resource_definition()["spec"]
 SCHEMA = RESOURCE["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
@@ -140,7 +140,7 @@ def test_names_in_commands_are_those_that_the_operator_gives(page: Path) -> None
 
     assert {"clora"} == set(RESOURCE["names"]["shortNames"])
     assert set(re.findall(r"\b(?:charalora\.dev|app\.kubernetes\.io)/[\w-]+", typed)) <= known
-    assert set(re.findall(r"component=(\w+)", typed)) <= {names.PREFLIGHT, names.TRAINING}
+    assert set(re.findall(r"component=(\w+)", typed)) <= {names.PREFLIGHT, names.TRAINING, "operator"}
     assert "characterlora/" not in typed
 
 
