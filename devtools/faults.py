@@ -154,6 +154,18 @@ class Fault(Enum):
     )
 
     # Group.UPGRADE
+    NEWER_FIELD = (
+        Group.UPGRADE,
+        "The operator is rolled back, and resources have a field that it does not know",
+        "What runs runs on, and the condition Training names the field; nothing new is begun: `SpecInvalid` until an operator knows it.",
+        "Nothing; the field stays in the resource as long as its definition knows it.",
+    )
+    VERSIONS_DIFFER = (
+        Group.UPGRADE,
+        "The operator and the trainer's image have different versions",
+        "Nothing, where the trainer understands all of what it is given; else `SpecInvalid`, which names the field and both versions.",
+        "Nothing; a state that the other version saved is gone on from.",
+    )
 
     # Group.USERS
 

@@ -34,7 +34,7 @@ def conditions_of(resource: Resource, observed: Observed, picture: Picture, stat
     said = {
         Condition.DATASET_READY: _dataset_ready(before.get(Condition.DATASET_READY.value), picture, status.dataset),
         Condition.ADMITTED: _admitted(before.get(Condition.ADMITTED.value), resource.run, picture),
-        Condition.TRAINING: _training(observed.sample, picture),
+        Condition.TRAINING: _training(observed.sample, picture, resource.problem),
         Condition.ARTIFACTS_UPLOADED: _uploaded(resource.run, picture, status),
         Condition.SUCCEEDED: _succeeded(picture),
     }
@@ -77,7 +77,7 @@ def _admitted(before: _Said | None, run: CharacterLora | None, picture: Picture)
     return _Said("Unknown", Outcome.PENDING.reason, f"The pods of attempt {current.number} wait for nodes.")
 
 
-def _training(sample: Sample | None, picture: Picture) -> _Said:
+def _training(sample: Sample | None, picture: Picture, unread: str) -> _Said:
     current = picture.current
     if picture.ended is not None and picture.ended.outcome is Outcome.SUCCEEDED:
         return _Said("False", "Completed", "Every step is done.")
@@ -88,7 +88,8 @@ def _training(sample: Sample | None, picture: Picture) -> _Said:
     if picture.waiting is not None:
         return _Said("False", picture.waiting[0].reason, picture.waiting[1])
     stage = sample.stage if sample is not None and sample.job == current.job.name else ""
-    return _Said("True", Outcome.RUNNING.reason, f"Attempt {current.number} runs{f', stage {stage}' if stage else ''}.")
+    warning = f" It is the last one that this operator can start: {' '.join(unread.split())}." if unread else ""
+    return _Said("True", Outcome.RUNNING.reason, f"Attempt {current.number} runs{f', stage {stage}' if stage else ''}.{warning}")
 
 
 def _uploaded(run: CharacterLora | None, picture: Picture, status: Status) -> _Said:

@@ -19,5 +19,10 @@ def run_document(run: CharacterLora) -> str:
 
 
 def run_digest(run: CharacterLora) -> str:
-    """Tells what the pods are given, and which try of it this is; a new one is checked anew."""
-    return names.digest(run_document(run), run.metadata.annotations.get(names.RETRY, ""))
+    """Tells what the pods are given, and which try of it this is; a new one is checked anew.
+
+    Defaults do not count: a field that a newer version adds must not make every resource another one.
+    """
+    asked = run.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"spec": _NOT_THE_PODS, "metadata": True})
+    content = json.dumps([run.metadata.namespace, run.metadata.name, asked], sort_keys=True)
+    return names.digest(content, run.metadata.annotations.get(names.RETRY, ""))

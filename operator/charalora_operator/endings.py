@@ -10,6 +10,7 @@ from typing import Any
 from charalora_operator import names
 from charalora_operator.model import Ending, JobFacts, JobState, PodFacts
 from charalora_spec.outcome import Outcome, Retry
+from charalora_spec.software import VERSION
 
 _LOST_AFTER = timedelta(seconds=30)
 """A pod that is still there so long after its grace period is on a node that nobody hears of."""
@@ -85,6 +86,8 @@ def _pod_end(job: JobFacts, pod: PodFacts, outcome: Outcome, at: datetime) -> En
         message = f"The kernel killed pod {pod.name}, which took more memory than its limit; {_LESS_OF_CHECK if _is_check(job) else _LESS}."
     else:
         message = told.get("message") or _last_words(pod, ending)
+        if (reason := told.get("reason")) and Outcome.of_reason(reason) is None:
+            message = f"{reason}, a reason that this operator of version {VERSION} does not know: {message}"
     return End(outcome, message, at, told)
 
 

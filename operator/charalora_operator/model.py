@@ -35,8 +35,8 @@ class Resource:
         generation: Counts changes of its spec.
         created: When it was made.
         deleting: Whether it is on its way out.
-        run: What is asked for; None where it cannot be read, as `problem` says.
-        problem: Why `run` is None.
+        run: What is asked for, without fields that this version does not have; None where it cannot be read.
+        problem: What of it cannot be read, and why; empty when all of it is understood.
         status: What was written last; empty at the first visit.
         version: Which of its states this is; a write that names it is refused when there is a newer one.
     """

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from charalora_operator.model import Ending, JobFacts, JobState, Key, PodFacts, Resource, Workload
 from charalora_operator.names import ATTEMPT, COMPONENT, ENDED, RESOURCE, RUN
 from charalora_spec.outcome import TrainingError
-from charalora_spec.problems import read_resource
+from charalora_spec.problems import known_part, read_resource
+from charalora_spec.software import VERSION
+from charalora_spec.spec import CharacterLora
 from charalora_spec.status import Condition, Status
 
 Body = Mapping[str, Any]
@@ -64,12 +66,9 @@ def place_of_owned(body: Body) -> Place | None:
 
 
 def resource_of(body: Body) -> Resource:
-    """A CharacterLora; one that this version cannot read says so in `problem`."""
+    """A CharacterLora; what this version cannot read of it stands in `problem`."""
     metadata = body["metadata"]
-    try:
-        run, problem = read_resource(body, f"{metadata['namespace']}/{metadata['name']}"), ""
-    except TrainingError as error:
-        run, problem = None, error.message
+    run, problem = _run(body)
     return Resource(
         key=Key(metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
@@ -81,6 +80,17 @@ def resource_of(body: Body) -> Resource:
         status=_status(body),
         version=metadata["resourceVersion"],
     )
+
+
+def _run(body: Body) -> tuple[CharacterLora | None, str]:
+    """What is asked for, as far as this version can read it, and what it cannot read."""
+    metadata = body["metadata"]
+    try:
+        return read_resource(body, f"{metadata['namespace']}/{metadata['name']}"), ""
+    except TrainingError as error:
+        known = known_part(body)
+        hint = f"; this operator has version {VERSION}, and what a newer one added needs a newer operator" if known else ""
+        return known, f"{error.message}{hint}"
 
 
 def state_of(body: Body) -> State:

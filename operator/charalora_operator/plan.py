@@ -86,8 +86,8 @@ def _step(resource: Resource, observed: Observed, settings: Settings, now: datet
         return _watch(_Scene(resource, resource.run, attempts, observed, settings, now), current)
     if current is not None and current.end is not None and current.end.outcome is Outcome.SUCCEEDED:
         return _Step(Picture(attempts, ended=current.end))
-    blocker = resource.problem if resource.run is None else first_blocker(resource.run, settings)
-    if blocker or resource.run is None:
+    blocker = resource.problem or (first_blocker(resource.run, settings) if resource.run is not None else "")
+    if blocker or resource.run is None:  # nothing is begun of which a part would be left out; what runs already runs on
         return _Step(Picture(attempts, ended=End(Outcome.SPEC_INVALID, blocker, now)))
     return _after_attempts(_Scene(resource, resource.run, attempts, observed, settings, now))
 

@@ -3,6 +3,7 @@
 from charalora_operator import document, names
 from charalora_operator.model import Manifest
 from charalora_operator.settings import Settings
+from charalora_spec.software import OPERATOR_VERSION, VERSION
 from charalora_spec.spec import CharacterLora, CharacterLoraSpec
 
 USER = 65532
@@ -21,6 +22,7 @@ def container(name: str, image: str, settings: Settings, run: CharacterLora) -> 
         {"name": "CHARALORA_TERMINATION_LOG", "value": "/dev/termination-log"},
         {"name": "CHARALORA_CACHE", "value": "/work/cache"},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108
+        {"name": OPERATOR_VERSION, "value": VERSION},
     ]
     if cache:
         mounts.append({"name": "cache", "mountPath": "/cache"})

@@ -1,6 +1,7 @@
 """What is wrong with a resource, in sentences: all of it at once, each with the field's path and what to do."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -24,6 +25,23 @@ def read_resource(document: Any, source: str) -> CharacterLora:
         return CharacterLora.model_validate(document)
     except ValidationError as error:
         raise TrainingError(Outcome.SPEC_INVALID, _told(source, [_sentence(detail) for detail in error.errors()])) from None
+
+
+def known_part(document: Any) -> CharacterLora | None:
+    """The resource without the fields that this version does not have, which a newer one may; None where more than that is wrong."""
+    try:
+        return CharacterLora.model_validate(document)
+    except ValidationError as error:
+        unknown = [detail["loc"] for detail in error.errors() if detail["type"] == "extra_forbidden"]
+        if len(unknown) < error.error_count():
+            return None
+    rest = deepcopy(document)
+    for *path, name in unknown:
+        place = rest
+        for step in path:
+            place = place[step]
+        del place[name]
+    return known_part(rest)
 
 
 def _told(source: str, sentences: Sequence[str]) -> str:

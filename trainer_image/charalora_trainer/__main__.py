@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from charalora_spec.outcome import Outcome, termination_message
+from charalora_spec.outcome import Outcome, TrainingError, termination_message
+from charalora_spec.software import OPERATOR_VERSION, beside
 from charalora_trainer.cli.ending import Ending
 from charalora_trainer.cli.main import charalora
 from charalora_trainer.failures import interrupted, known_failure
@@ -31,14 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = charalora.main(arguments, prog_name="charalora", standalone_mode=False, obj=known_so_far)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        if not _other_operator():
+            error.show()
+            return error.exit_code
+        return told(Ending(Outcome.SPEC_INVALID, f"{error.format_message()} {_other_operator()}"))
     except (KeyboardInterrupt, click.Abort):
         return told(Ending.by(interrupted(), known_so_far))
     except Exception as error:  # noqa: BLE001 - the edge
         known = known_failure(error)
+        if known is not None and known.outcome is Outcome.SPEC_INVALID:
+            known = TrainingError(known.outcome, f"{known.message} {_other_operator()}".rstrip())
         return told(Ending.by(known, known_so_far) if known else replace(unforeseen(error), details=known_so_far))
     return told(result) if isinstance(result, Ending) else 0
+
+
+def _other_operator() -> str:
+    """What explains a command or a resource that cannot be read: another version's operator gave it."""
+    return beside(os.environ.get(OPERATOR_VERSION, ""))
 
 
 def told(ending: Ending) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -59,8 +59,8 @@ class Claim:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Claim":
-        """As it was written."""
-        return cls(**content)
+        """As it was written; what another version wrote beside it is let through unread."""
+        return cls(**{field.name: content[field.name] for field in fields(cls)})
 
     @property
     def text(self) -> str:
@@ -69,8 +69,11 @@ class Claim:
 
 
 def identity_of(run: CharacterLora, global_batch: int) -> str:
-    """Digest of what decides the learned weights: character, data set, base model, training and pictures per step."""
-    spec = run.spec.model_dump(mode="json", by_alias=True)
+    """Digest of what decides the learned weights: character, data set, base model, training and pictures per step.
+
+    Defaults do not count: a version with one more field must go on with what an older one began.
+    """
+    spec = run.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     trained = {key: value for key, value in spec.items() if key in _TRAINED}
     return hashlib.sha256(json.dumps([trained, global_batch], sort_keys=True).encode()).hexdigest()[:32]
 
@@ -137,7 +140,7 @@ def _owner(store: Store) -> Claim | None:
         return Claim.from_json(json.loads(store.read(OWNER)))
     except KeyMissing:
         return None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise TrainingError(
             Outcome.OUTPUT_OCCUPIED, f"{store.uri}{OWNER} is not readable; choose another output.uri or delete that file."
         ) from error
