@@ -21,6 +21,7 @@ _PACKAGES = {
     "buildah": "buildah",
     "debootstrap": "debootstrap",
     "prometheus": "prometheus",
+    "chromium": "chromium",
     "promtool": "prometheus",
     "faketime": "faketime",
 }
