@@ -1,16 +1,21 @@
 """Asks a Prometheus what a dashboard's panels ask it, from the JSON that Grafana reads: the same queries, variables and time range."""
 
 import json
+import math
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 MOMENTS = 240
 """Points of a curve."""
+
+
+GPU_ONLY = ("charalora_model_flops_utilization", "charalora_gpu_memory_bytes")
+"""Figures that nothing tells without a GPU: there is no peak to compare with, and no memory of its own."""
 
 
 class AskingError(Exception):
@@ -115,6 +120,16 @@ class Query:
         for label, value in labels.items():
             name = name.replace("{{" + label + "}}", value)
         return name
+
+
+def has_data(series: Sequence[Series]) -> bool:
+    """Whether a panel has something to show."""
+    return any(not math.isnan(value) for one in series for _, value in one.points)
+
+
+def needs_gpu(query: Query) -> bool:
+    """Whether nothing is right where there is no GPU."""
+    return any(figure in query.expr for figure in GPU_ONLY)
 
 
 def boards(folder: Path) -> list[dict[str, Any]]:

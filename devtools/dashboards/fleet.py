@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.common import BigValueColorMode
 
 from charalora_spec.outcome import FINAL, Outcome
-from dashboards.looks import GREEN, ORANGE, RED, YELLOW, as_gauge, in_colour, shown_as, steps, to_training
+from dashboards.looks import BLUE, GREEN, ORANGE, RED, YELLOW, as_gauge, in_colour, shown_as, steps, to_training
 from dashboards.panels import at_the_end, bars, board, choice, every, lines, number, over_time, row, rows, stacked
 
 HERE = 'namespace=~"$namespace"'
@@ -151,7 +151,9 @@ def _ends(made: Dashboard) -> None:
             "Ends within the time range, by reason; docs/reasons has a page for each reason: what it means and what to do.",
             "short",
             at_the_end(ended, "{{reason}}"),
-        ).override_by_name("Succeeded", in_colour(GREEN))
+        )
+        .override_by_name("Succeeded", in_colour(GREEN))
+        .span(7)
     )
     failed = {"Trainings": f'sum by (namespace, state) (charalora_trainings{{{HERE}, state=~"{FAILED}"}})'}
     made.with_panel(
@@ -170,7 +172,6 @@ def _ends(made: Dashboard) -> None:
         "Attempts": f"count by (namespace, resource) ({attempts})",
         "Saved step": _last_of("last_checkpoint_step"),
         "Skipped steps": _last_of("nonfinite_steps_total"),
-        "Failed uploads": _last_of("upload_failures_total"),
     }
     made.with_panel(
         rows(
@@ -182,7 +183,7 @@ def _ends(made: Dashboard) -> None:
         .override_by_name("Training", to_training())
         .override_by_name("Done", as_gauge())
         .override_by_name("Attempts", [*shown_as("short", 0)])
-        .span(10)
+        .span(11)
         .height(8)
     )
 
@@ -198,6 +199,10 @@ def _hours(made: Dashboard) -> None:
             "short",
             at_the_end(f"sort_desc({lost})", "{{cause}}"),
         )
+        .override_by_name("failure", in_colour(RED))
+        .override_by_name("preemption", in_colour(ORANGE))
+        .override_by_name("pause", in_colour(YELLOW))
+        .height(6)
     )
     by_place = "sum by (namespace) (increase(" + seconds % ', outcome="%s"' + "[$__range])) / 3600"
     made.with_panel(
@@ -210,7 +215,7 @@ def _hours(made: Dashboard) -> None:
         .override_by_name("Useful", shown_as("short", 3))
         .override_by_name("Lost", shown_as("short", 3))
         .span(8)
-        .height(8)
+        .height(6)
     )
     attempts = f"round(sum by (cause) (increase(charalora_attempts_total{{{HERE}}}[$__range])))"
     made.with_panel(
@@ -220,6 +225,11 @@ def _hours(made: Dashboard) -> None:
             "short",
             at_the_end(attempts, "{{cause}}"),
         )
+        .override_by_name("first", in_colour(BLUE))
+        .override_by_name("failure", in_colour(RED))
+        .override_by_name("preemption", in_colour(ORANGE))
+        .override_by_name("pause", in_colour(YELLOW))
+        .height(6)
     )
 
 

@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.common import BigValueColorMode
 
 from dashboards.looks import GREEN, ORANGE, RED, in_colour, steps
-from dashboards.panels import at_the_end, bars, board, lines, number, over_time, row, stacked
+from dashboards.panels import at_the_end, bars, board, lines, number, over_time, row, spans, stacked
 
 RATE = "[$__rate_interval]"
 
@@ -78,10 +78,8 @@ def _health(made: Dashboard) -> None:
 
 def _keeping_up(made: Dashboard) -> None:
     made.with_row(row("Does it keep up"))
-    leads = lines(
-        "Who works", "1 where an operator works, 0 where it stands by.", "short", over_time("max by (pod) (charalora_leader)", "{{pod}}")
-    )
-    made.with_panel(leads.min(0).max(1).decimals(0).span(8))
+    leads = over_time("max by (pod) (charalora_leader) == 1", "{{pod}}")
+    made.with_panel(spans("Who works", "When each operator held the Lease; a gap is a time in which none did.", leads).span(8))
     made.with_panel(
         lines(
             "Queue",
@@ -110,7 +108,8 @@ def _work(made: Dashboard) -> None:
     made.with_panel(lines("Time of a visit", "What that share of the visits stays below.", "s", *quantiles).min(0))
     codes = over_time(f"sum by (verb, code) (rate(charalora_api_requests_total{RATE})) > 0", "{{verb}} {{code}}")
     made.with_panel(stacked(lines("Requests to the API server", "Per second, by verb and status code.", "short", codes)))
-    kinds = "sort_desc(round(sum by (kind) (increase(charalora_reconcile_errors_total[$__range]))))"
+    kinds = "round(sum by (kind) (increase(charalora_reconcile_errors_total[$__range])))"
+    kinds = f'sort_desc({kinds} or label_replace(vector(0), "kind", "none", "", ""))'
     made.with_panel(
         bars("Failed visits, by what failed", "Within the time range; each was repeated.", "short", at_the_end(kinds, "{{kind}}")).span(12)
     )

@@ -9,8 +9,6 @@ from dashboards.looks import BLUE, GREEN, ORANGE, PURPLE, RED, TRAINING_UID, YEL
 from dashboards.panels import at_the_end, bars, board, choice, lines, number, over_time, row, rows, spans
 
 ONE = 'namespace="$namespace", resource="$resource"'
-GPU_ONLY = ("charalora_model_flops_utilization", "charalora_gpu_memory_bytes")
-"""Figures that a training on CPUs does not have: no GPU, no peak to compare with and no memory of its own."""
 
 
 def training() -> Dashboard:
@@ -142,7 +140,7 @@ def _learning(made: Dashboard) -> None:
 def _speed(made: Dashboard) -> None:
     made.with_row(row("How fast"))
     made.with_panel(
-        lines("Pictures per second", "All GPUs together.", "short", over_time(newest("images_per_second"), "now")).min(0).span(8)
+        lines("Speed", "Pictures per second, all GPUs together.", "short", over_time(newest("images_per_second"), "now")).min(0).span(8)
     )
     buckets = f"sum by (le) (rate(charalora_step_seconds_bucket{{{ONE}}}[$__rate_interval]))"
     spent, done = (f"sum(rate(charalora_step_seconds_{part}{{{ONE}}}[$__rate_interval]))" for part in ("sum", "count"))
