@@ -152,6 +152,48 @@ class Fault(Enum):
         "`SecretMissing` while it is waited for, or `StorageAccessDenied`; a Secret that comes later is used by itself.",
         "Nothing; no GPU is held.",
     )
+    STORAGE_SLOW = (
+        Group.STORAGE,
+        "The bucket is slow, turns requests away or breaks connections",
+        "Nothing; lines of the log say what is tried again.",
+        "Nothing.",
+    )
+    STORAGE_GONE = (
+        Group.STORAGE,
+        "The bucket is cut off, for seconds or for good",
+        "Nothing when it comes back within a minute. Else training goes on, ends with `StorageUnreachable`, and the next attempt resumes.",
+        "With the pod the steps since the last state that arrived.",
+    )
+    STORAGE_FULL = (
+        Group.STORAGE,
+        "The bucket is full, or its quota is used up, in the middle of a run",
+        "`DiskFull` at the end, naming the bucket and the service's own word. With room again the next attempt resumes.",
+        "With the pod the steps since the last state that arrived.",
+    )
+    STORAGE_DENIED = (
+        Group.STORAGE,
+        "Rights are taken away, or keys are replaced, in the middle of a run",
+        "`StorageAccessDenied`, naming what was refused. With new keys in the Secret, another try resumes.",
+        "With the pod the steps since the last state that arrived.",
+    )
+    LISTING_LAGS = (
+        Group.STORAGE,
+        "Listings of the bucket lag behind what was written",
+        "Nothing. The newest state and the saved files are asked for by name.",
+        "Nothing.",
+    )
+    SECOND_WRITER = (
+        Group.STORAGE,
+        "Somebody else writes to the output prefix",
+        "Of two trainings the older one stops with `OutputOccupied`; another's files are never overwritten.",
+        "Nothing of the one that stays.",
+    )
+    OBJECT_CHANGED = (
+        Group.STORAGE,
+        "An object is truncated, changed or deleted after it was uploaded",
+        "It is sent again by the machine that has it; else `ExportInvalid` names it. A damaged state is passed over for the one before.",
+        "The steps since the state before.",
+    )
 
     # Group.UPGRADE
     NEWER_FIELD = (
@@ -168,6 +210,30 @@ class Fault(Enum):
     )
 
     # Group.USERS
+    MORE_THAN_ALLOWED = (
+        Group.USERS,
+        "Someone who may only make CharacterLoras asks for a host path, a Secret, an image, a strong account or the cluster's own priority",
+        "There is no such field, or `SpecInvalid`; of a Secret only keys of fixed names reach the pod.",
+        "Nothing.",
+    )
+    HOSTILE_TEXT = (
+        Group.USERS,
+        "Names, prompts, captions, file names or a service's answers hold markup, control characters or paths",
+        "They stand there as text: in the report, in messages, logs, labels and metrics. Keys that lead out of a folder are refused.",
+        "Nothing.",
+    )
+    HOSTILE_FILES = (
+        Group.USERS,
+        "Pictures, weights, embeddings, YAML or JSON are broken, or bombs",
+        "A reason that names the file, within seconds and with little memory; nothing in them is run.",
+        "Nothing; no GPU is held.",
+    )
+    FLOOD = (
+        Group.USERS,
+        "A user fills the queue, or the status",
+        "The others are served in turn. What is too long is cut; a status written by hand is made anew.",
+        "Nothing.",
+    )
 
     def __init__(self, group: Group, what: str, seen: str, lost: str) -> None:
         self.group = group

@@ -6,6 +6,7 @@ behind toxiproxy, `faulty_s3` behind a proxy that answers what a test tells it t
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -248,10 +249,27 @@ class FaultyS3(S3):
     Attributes:
         faults: What is still to happen, in this order for each method.
         requests: What was asked so far: `GET /bucket/key`.
+        unlisted: How keys begin that listings do not show yet.
+        spoilt: Keys whose content becomes another one, of the same size, as soon as it is written; each entry counts once.
     """
 
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+    spoilt: list[str] = field(default_factory=list)
+
+    def after(self, request: str, body: bytes) -> None:
+        """What happens to an object once it is written."""
+        method, _, key = request.replace(f"/{self.bucket}/", "", 1).partition(" ")
+        if method == "PUT" and key in self.spoilt:
+            self.spoilt.remove(key)
+            self.put(key, bytes(byte ^ 1 for byte in body))
+
+    def shown(self, listing: bytes) -> bytes:
+        """A listing as a service gives it whose listings lag behind."""
+        objects = re.compile(rb"<Contents>.*?</Contents>", re.DOTALL)
+        hidden = [f"<Key>{start}".encode() for start in self.unlisted]
+        return objects.sub(lambda found: b"" if any(start in found[0] for start in hidden) else found[0], listing)
 
     def answer(self, answer: Answer, times: int = 1, method: str = "") -> None:
         """Give this answer to the next requests, which the service does not get."""
@@ -275,28 +293,45 @@ class FaultyS3(S3):
         self.faults.extend([Fault("GET", damaged=True)] * times)
 
 
+_Reply = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers and body of an answer."""
+
+
+def _resized(answer: _Reply, body: bytes) -> _Reply:
+    status, headers, _ = answer
+    return (
+        status,
+        [*((name, value) for name, value in headers if name.lower() != "content-length"), ("Content-Length", str(len(body)))],
+        body,
+    )
+
+
 class _Faulty(BaseHTTPRequestHandler):
-    """Forwards to `upstream` as `faults` allow."""
+    """Forwards to `upstream` as `service` allows."""
 
     protocol_version = "HTTP/1.1"
     upstream: str
-    faults: list[Fault]
-    requests: list[str]
+    service: FaultyS3
     turn = threading.Lock()
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with self.turn:
-            self.requests.append(f"{self.command} {urlsplit(self.path).path}")
-            fault = next((fault for fault in self.faults if fault.method in {"", self.command}), Fault())
-            if fault in self.faults:
-                self.faults.remove(fault)
+            request = f"{self.command} {urlsplit(self.path).path}"
+            self.service.requests.append(request)
+            fault = next((fault for fault in self.service.faults if fault.method in {"", self.command}), Fault())
+            if fault in self.service.faults:
+                self.service.faults.remove(fault)
         answer = self._forward(body) if fault.forwarded else None
+        if fault.forwarded:
+            self.service.after(request, body)
         if fault.answer:
             text = f"<Error><Code>{fault.answer.code}</Code><Message>as told</Message></Error>".encode() if fault.answer.code else b""
             headers = [*fault.answer.headers, ("Content-Type", "application/xml"), ("Content-Length", str(len(text)))]
             answer = (fault.answer.status, headers, text)
         assert answer
+        if "list-type=" in self.path:
+            answer = _resized(answer, self.service.shown(answer[2]))
         if fault.forged:
             answer = (*answer[:2], answer[2].replace(*fault.forged))
         if fault.damaged:
@@ -305,7 +340,7 @@ class _Faulty(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815
 
-    def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _forward(self, body: bytes) -> _Reply:
         with closing(HTTPConnection(self.upstream, timeout=30)) as connection:
             connection.request(self.command, self.path, body, dict(self.headers))
             answer = connection.getresponse()
@@ -340,7 +375,7 @@ def fresh_bucket(service: S3) -> Iterator[S3]:
 def faulty(s3: S3) -> Iterator[FaultyS3]:
     """A bucket behind a service that can be made to answer wrongly, and that notes what it is asked."""
     wrong = FaultyS3(**vars(s3))
-    handler = type("Handler", (_Faulty,), {"upstream": urlsplit(s3.endpoint).netloc, "faults": wrong.faults, "requests": wrong.requests})
+    handler = type("Handler", (_Faulty,), {"upstream": urlsplit(s3.endpoint).netloc, "service": wrong})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()

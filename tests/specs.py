@@ -46,6 +46,7 @@ _WRITTEN: Mapping[str, st.SearchStrategy[Any]] = {
     "preview.baseModel": _MODEL,
     "output.uri": _URI,
     "storage.endpoint": st.sampled_from(["", "http://localhost:8333", "https://s3.example.com/", "https://[::1]:9000"]),
+    "storage.region": st.sampled_from(["us-east-1", "auto", "A", "eu_west-1", "a" * 63]),
     "storage.secretName": st.one_of(st.just(""), _NAME),
     "storage.caSecretName": st.one_of(st.just(""), _NAME),
     "resources.gpuResource": st.sampled_from(["nvidia.com/gpu", "amd.com/gpu", "nvidia.com/mig-1g.5gb", "a/b"]),

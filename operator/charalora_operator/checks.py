@@ -17,6 +17,13 @@ def _service_account_allowed(run: CharacterLora, settings: Settings) -> str:
     return f"scheduling.serviceAccountName: {asked} is not allowed here; leave it out, or use one of: {allowed}."
 
 
+def _priority_is_not_the_clusters_own(run: CharacterLora, settings: Settings) -> str:
+    """By Kubernetes' own two classes a training would evict what the cluster lives on; others are for a quota to give."""
+    del settings
+    asked = run.spec.scheduling.priority_class_name or ""
+    return f"scheduling.priorityClassName: {asked} is for the cluster's own pods; use another class." if asked.startswith("system-") else ""
+
+
 def _node_cache_exists(run: CharacterLora, settings: Settings) -> str:
     if not run.spec.cache.node or settings.node_cache_path:
         return ""
@@ -41,6 +48,7 @@ def _files_are_reachable(run: CharacterLora, settings: Settings) -> str:
 
 PRECONDITIONS = (
     _service_account_allowed,  # the pods act as nobody whom the administrator did not name
+    _priority_is_not_the_clusters_own,  # the pods would evict DNS and device plugins
     _node_cache_exists,  # the pods would wait for a folder without a path
     _files_are_reachable,  # the training would look for files of another machine
 )

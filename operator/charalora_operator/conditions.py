@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+from unicodedata import category
 
 from charalora_operator.endings import End
 from charalora_operator.model import Observed, Resource, Sample, to_the_second
@@ -14,6 +15,9 @@ from charalora_spec.status import Condition, ConditionStatus, DatasetStatus, Sta
 
 _MESSAGE = 4000
 """Characters of a condition's message; a list of findings may be longer than anybody reads."""
+
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Kinds of characters that are instructions and no letters."""
 
 _Truth = Literal["True", "False", "Unknown"]
 _NOT_ADMITTED = {Outcome.UNSCHEDULABLE, Outcome.QUOTA_EXCEEDED, Outcome.PODS_REFUSED, Outcome.QUEUED}
@@ -121,7 +125,7 @@ def _dated(said: Mapping[Condition, _Said], before: Status, generation: int, now
                 "type": condition.value,
                 "status": one.status,
                 "reason": one.reason,
-                "message": _cut(one.message),
+                "message": _shown(one.message),
                 "lastTransitionTime": old.last_transition_time if old and old.status == one.status else to_the_second(now),
                 "observedGeneration": generation,
             }
@@ -132,5 +136,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _cut(message: str) -> str:
-    return message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]} …"
+def _shown(message: str) -> str:
+    """A message for terminals: cut, and without what would move a cursor, change a colour or turn letters round."""
+    cut = message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]} …"
+    return "".join(letter if letter == "\n" or category(letter) not in _UNSEEN else "\N{REPLACEMENT CHARACTER}" for letter in cut)

@@ -1,5 +1,6 @@
 """The operator's log: one line a decision, a constant sentence and fields. Never a whole object, never a credential."""
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -15,10 +16,10 @@ _OWN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskNam
 
 
 class _TextFormatter(logging.Formatter):
-    """For people: the sentence, then its fields."""
+    """For people: the sentence, then its fields, all in one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{name}={value}" for name, value in record.__dict__.items() if name not in _OWN)
+        fields = " ".join(f"{name}={_shown(str(value))}" for name, value in record.__dict__.items() if name not in _OWN)
         return f"{super().format(record)}{'  ' + fields if fields else ''}"
 
 
@@ -34,6 +35,10 @@ def start_log(settings: LogSettings) -> None:
 def about(key: Key, **fields: object) -> Mapping[str, Any]:
     """The fields of a line about one resource."""
     return {"namespace": key.namespace, "resource": key.name, **fields}
+
+
+def _shown(value: str) -> str:
+    return value if value.isprintable() else json.dumps(value)
 
 
 def _json() -> JsonFormatter:

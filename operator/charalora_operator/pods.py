@@ -57,7 +57,8 @@ def pod(run: CharacterLora, settings: Settings, work: Manifest) -> Manifest:
         volumes.append({"name": "cache", **cache})
     if secret := run.spec.storage.ca_secret_name:
         # A missing Secret shall stop the container, which says so, and not the mount, which only an Event tells: see _credentials.
-        volumes.append({"name": "ca", "secret": {"secretName": secret, "optional": True}})
+        one_key = [{"key": "ca.crt", "path": "ca.crt"}]  # whatever else the Secret has stays out of the pod
+        volumes.append({"name": "ca", "secret": {"secretName": secret, "items": one_key, "optional": True}})
     body: Manifest = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,

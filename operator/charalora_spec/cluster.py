@@ -16,6 +16,7 @@ from charalora_spec.values import (
     ObjectNameOrEmpty,
     Quantity,
     QueueName,
+    Region,
     ResourceName,
     Switch,
     Whole,
@@ -37,7 +38,7 @@ class Storage(Part):
         "",
         description="Address of the S3 service, http(s)://host[:port]; empty: AWS_ENDPOINT_URL of the Secret or the environment, else AWS.",
     )
-    region: str = Field("us-east-1", min_length=1, max_length=63, description="Region that requests are signed for.")
+    region: Region = Field("us-east-1", description="Region that requests are signed for.")
     secret_name: ObjectNameOrEmpty = Field(
         "s3-credentials",
         description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, where needed AWS_SESSION_TOKEN and AWS_ENDPOINT_URL; "

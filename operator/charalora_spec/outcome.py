@@ -43,7 +43,7 @@ class Outcome(Enum):
     CUDA_OUT_OF_MEMORY = ("CudaOutOfMemory", 76, Retry.NEVER, "The training does not fit into the GPU's memory.")
     HOST_OUT_OF_MEMORY = ("HostOutOfMemory", 77, Retry.NEVER, "The training does not fit into the memory it may use.")
     GPU_MISMATCH = ("GpuMismatch", 78, Retry.NEVER, "The machine shows other GPUs than the resource asks for.")
-    DISK_FULL = ("DiskFull", 79, Retry.RETRY, "The working folder's disk is full.")
+    DISK_FULL = ("DiskFull", 79, Retry.RETRY, "The working folder's disk, or the bucket, is full.")
 
     PENDING = ("Pending", None, Retry.NEVER, "Nothing runs yet.")
     CHECKING = ("Checking", None, Retry.NEVER, "Data set, trigger word, base model and storage are looked at, before a GPU is claimed.")

@@ -13,6 +13,7 @@ from charalora_spec.parts import Part
 from charalora_spec.spec import CharacterLora
 
 _MOST_SHOWN = 50
+_LONGEST_CHOICE = 64
 
 
 def read_resource(document: Any, source: str) -> CharacterLora:
@@ -124,9 +125,8 @@ def _choice(detail: ErrorDetails) -> str:
     named = [value or "empty" for value in values]
     if len(named) == 1:
         return f"must be {named[0]}; write that"
-    near = [value for value in values if value.lower() == str(detail["input"]).lower()] or get_close_matches(
-        str(detail["input"]), values, n=1
-    )
+    written = detail["input"] if isinstance(detail["input"], str) else ""  # anything else may be endless when it is written out
+    near = [value for value in values if value.lower() == written.lower()] or get_close_matches(written[:_LONGEST_CHOICE], values, n=1)
     return f"must be {', '.join(named[:-1])} or {named[-1]}" + (f"; did you mean {near[0]}?" if near else "; choose one of them")
 
 

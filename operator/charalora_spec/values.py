@@ -125,6 +125,13 @@ LabelValue = Annotated[
     matching(f"({_WORD})?", "must have only letters, digits, '-', '_' and '.', and start and end with a letter or digit; or be empty"),
 ]
 
+Region = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    matching(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?", "must be a region's name, such as us-east-1: letters, digits, '-' and '_'"),
+]
+"""It becomes part of a host name and of every request's signature."""
+
 FileExtension = Annotated[
     str,
     Field(min_length=1, max_length=16),

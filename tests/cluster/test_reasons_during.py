@@ -305,6 +305,7 @@ def test_a_deadline_ends_it_with_what_was_learned_saved(runs: Mapping[str, Run])
     over(run, set(), attempts=[Outcome.DEADLINE_EXCEEDED])
 
 
+@pytest.mark.fault(Fault.STORAGE_GONE)
 def test_a_storage_that_goes_away_in_mid_run(runs: Mapping[str, Run]) -> None:
     """The training goes on to its end and cannot bring its files away; when the way is open again, one more attempt does."""
     run, target, place = runs["cut-off"], runs["cut-off"].place.target, runs["cut-off"].place

@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from charalora_spec.outcome import Outcome
+from faults import Fault
 from services import S3, Answer, FaultyS3, ToxicS3, fresh_bucket
 from trainings import Ended, TrainingJob, differences, pictures
 
@@ -86,6 +87,7 @@ def told_in_a_line(ended: Ended) -> bool:
     return re.search(what, ended.line) is not None
 
 
+@pytest.mark.fault(Fault.STORAGE_SLOW)
 def test_a_slow_line_is_no_fault(toxic_job: TrainingJob, toxic_s3: ToxicS3, undisturbed: dict[str, bytes]) -> None:
     """50 ms more for every answer, 100 kB/s for every connection: the UNet takes longer than the patience, and nothing fails."""
     toxic_s3.poison("latency", latency=50)
@@ -99,6 +101,7 @@ def test_a_slow_line_is_no_fault(toxic_job: TrainingJob, toxic_s3: ToxicS3, undi
     assert [] == wrong(toxic_job, undisturbed)
 
 
+@pytest.mark.fault(Fault.STORAGE_SLOW)
 def test_connections_that_are_cut_in_the_middle_of_files(toxic_job: TrainingJob, toxic_s3: ToxicS3, undisturbed: dict[str, bytes]) -> None:
     """Every connection breaks after 200 kB, in both directions, from the first request to the last."""
     for stream in ("downstream", "upstream"):
@@ -113,6 +116,7 @@ def test_connections_that_are_cut_in_the_middle_of_files(toxic_job: TrainingJob,
     assert [] == wrong(toxic_job, undisturbed)
 
 
+@pytest.mark.fault(Fault.STORAGE_SLOW)
 def test_a_service_that_turns_every_second_request_away(
     faulty_job: TrainingJob, faulty_s3: FaultyS3, undisturbed: dict[str, bytes]
 ) -> None:
@@ -194,6 +198,7 @@ def outage(request: pytest.FixtureRequest, toxic_s3: ToxicS3) -> Outage:
     return request.param
 
 
+@pytest.mark.fault(Fault.STORAGE_GONE)
 def test_a_network_that_comes_back_in_time(
     toxic_job: TrainingJob, toxic_s3: ToxicS3, undisturbed: dict[str, bytes], outage: Outage
 ) -> None:
@@ -211,6 +216,7 @@ def test_a_network_that_comes_back_in_time(
     assert [] == wrong(toxic_job, undisturbed)
 
 
+@pytest.mark.fault(Fault.STORAGE_GONE)
 def test_a_network_that_stays_away(toxic_job: TrainingJob, toxic_s3: ToxicS3, undisturbed: dict[str, bytes], outage: Outage) -> None:
     """Nothing says success; on another machine with a good network the same command goes on from what the bucket has."""
     running = toxic_job.with_environment(CHARALORA_STORAGE_TIMEOUT="2").start()
@@ -231,6 +237,7 @@ def test_a_network_that_stays_away(toxic_job: TrainingJob, toxic_s3: ToxicS3, un
     assert [] == wrong(toxic_job, undisturbed)
 
 
+@pytest.mark.fault(Fault.STORAGE_GONE)
 def test_a_service_that_stays_overloaded_during_a_save(faulty_job: TrainingJob, faulty_s3: FaultyS3, undisturbed: dict[str, bytes]) -> None:
     """Training goes on to its end on this disk; later the same command in the same folder only has to send what is there."""
     running = faulty_job.with_environment(CHARALORA_STORAGE_TIMEOUT="2").start()

@@ -2,10 +2,14 @@
 
 import json
 
+import pytest
+
 from charalora_spec.outcome import Outcome
+from faults import Fault
 from trainings import TrainingJob, picture
 
 
+@pytest.mark.fault(Fault.SECOND_WRITER)
 def test_another_trainings_prefix_is_refused_by_name(job: TrainingJob) -> None:
     """Also a finished one's, and before anything is fetched: its files stay as they are."""
     assert Outcome.SUCCEEDED is job.run().outcome
@@ -20,6 +24,7 @@ def test_another_trainings_prefix_is_refused_by_name(job: TrainingJob) -> None:
     assert not (job.folder / "other").exists()
 
 
+@pytest.mark.fault(Fault.SECOND_WRITER)
 def test_files_of_nobody_are_not_overwritten(job: TrainingJob) -> None:
     """A folder of the guide's own exps, say, copied there by hand."""
     job.s3.put("output/ckpts/lora-100.safetensors", b"precious")
@@ -31,6 +36,7 @@ def test_files_of_nobody_are_not_overwritten(job: TrainingJob) -> None:
     assert {"ckpts/lora-100.safetensors": b"precious"} == job.output()
 
 
+@pytest.mark.fault(Fault.SECOND_WRITER)
 def test_a_newer_attempt_takes_over_and_the_older_one_stops(job: TrainingJob) -> None:
     """A node that everybody thought dead goes on training: it finds the newer attempt's claim at its next save and writes no result."""
     job = job.with_fields(training__steps=60)

@@ -23,6 +23,7 @@ from charalora_trainer.basemodel.pickles import ALLOWED_GLOBALS
 from charalora_trainer.finding import Finding
 from charalora_trainer.storage.local import LocalStore
 from charalora_trainer.storage.store import Entry
+from faults import Fault
 
 SINGLE = {name: today.shape for name, today in original.counterparts(original.configs({})).items()}
 """Stable Diffusion 1.5 in one file."""
@@ -448,6 +449,7 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path: Path, data: bytes, what
     assert what in problem(tmp_path / "model.safetensors")
 
 
+@pytest.mark.fault(Fault.HOSTILE_FILES)
 def test_any_damage_to_a_header_is_a_finding(tmp_path: Path) -> None:
     """Fuzzing: whatever the bytes, the answer is a finding and never another error."""
     generator = random.Random(4)

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 
 from charalora_trainer.data.picture_file import Header, PictureRefused, Refusal, read_header
 from charalora_trainer.data.pictures import decode
+from faults import Fault
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 SIZE = (24, 16)
@@ -293,6 +294,7 @@ def test_the_header_says_what_the_decoder_says(kind: str, options: dict[str, obj
     assert Header(kind, *SIZE) == read_header(saved(picture(), kind, **options))
 
 
+@pytest.mark.fault(Fault.HOSTILE_FILES)
 def test_whatever_is_damaged_is_decoded_or_refused() -> None:
     """Fuzzing: no damage to a picture raises anything else, takes long or gives another mode."""
     generator = random.Random(20)

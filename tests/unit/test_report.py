@@ -25,6 +25,7 @@ from charalora_trainer.stages.report import (
     used_files,
 )
 from charalora_trainer.stages.report_sources import data_uri
+from faults import Fault
 from reading import HOSTILE, Page
 
 PICTURE = data_uri(Image.new("RGB", (8, 8), "red"), 8)
@@ -65,6 +66,7 @@ def report_with(text: str) -> ReportInput:
     )
 
 
+@pytest.mark.fault(Fault.HOSTILE_TEXT)
 def test_hostile_texts_are_shown_and_not_run() -> None:
     """Captions, prompts, names and uris make no element and no attribute: they are text, letter by letter."""
     harmless, hostile = Page(render(report_with("1girl"))), Page(render(report_with(HOSTILE)))

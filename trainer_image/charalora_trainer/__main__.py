@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -27,7 +28,13 @@ logger = logging.getLogger("charalora_trainer")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; without arguments, the process's own. The exit code is the outcome's."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the training loop takes over both while it runs, and saves first
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)  # the training loop takes over while it runs, and saves first
     known_so_far: dict[str, Any] = {}  # how far a training got: click hands it to the command, which fills it, however it ends
     try:
         result = charalora.main(arguments, prog_name="charalora", standalone_mode=False, obj=known_so_far)
@@ -39,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return told(Ending.by(interrupted(), known_so_far))
     except Exception as error:  # noqa: BLE001 - the edge
-        known = known_failure(error)
+        # Native code that a stop hits may swallow it and raise something of its own.
+        known = known_failure(error) or (interrupted() if asked else None)
         if known is not None and known.outcome is Outcome.SPEC_INVALID:
             known = TrainingError(known.outcome, f"{known.message} {_other_operator()}".rstrip())
         return told(Ending.by(known, known_so_far) if known else replace(unforeseen(error), details=known_so_far))

@@ -8,17 +8,22 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from charalora_trainer.storage import Store
+from pydantic import Field, TypeAdapter
+
+from charalora_trainer.storage import KeyMissing, Store
+from charalora_trainer.storage.keys import problem_of
 from charalora_trainer.storage.uploads import Uploads
 from charalora_trainer.storage.wholefile import sha256_of, to_disk
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+NEWEST = "state/newest.json"
 KEPT = 2
 _FOLDER = re.compile(r"step-(\d{6})")
 
@@ -29,6 +34,28 @@ class State:
 
     step: int
     folder: Path
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a state, as its manifest has it."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What says that a state is whole: everything in it, and of which training."""
+
+    step: int
+    identity: str
+    files: dict[str, _File]
+
+
+_MANIFEST = TypeAdapter(_Manifest)
+_NEWEST = TypeAdapter(dict[Literal["step"], Annotated[int, Field(ge=0, le=999_999)]])
+_NONE = _Manifest(0, "", {})
 
 
 class Checkpoints:
@@ -79,6 +106,10 @@ class Checkpoints:
             [(file, _key(state.step, file.name)) for file in files], (state.folder / MANIFEST, _key(state.step, MANIFEST)), and_then
         )
 
+    def announce(self, state: State, store: Store) -> None:
+        """Say which state is the newest under a name that is known beforehand: a listing may lag behind what was written."""
+        store.write(NEWEST, json.dumps({"step": state.step}).encode())
+
     def prune_remote(self, store: Store) -> None:
         """Drop all but the newest two whole states of the store, and what uploads that were cut off left of others before them.
 
@@ -95,22 +126,28 @@ class Checkpoints:
     def fetch_newest(self, store: Store) -> State | None:
         """Bring the newest whole state of the store here, unless this disk has one as new."""
         here = self.newest()
-        keys = [entry.key for entry in store.list() if entry.key.startswith("state/step-")]
-        for step in sorted({_step_of(key) for key in keys if key.endswith(f"/{MANIFEST}")}, reverse=True):
+        listed = [entry.key for entry in store.list() if entry.key.startswith("state/step-")]
+        steps = {_step_of(key) for key in listed if key.endswith(f"/{MANIFEST}")} | _announced(store)
+        for step in sorted(steps, reverse=True):
             if here is not None and here.step >= step:
                 return here
-            state = self._fetch(store, step, [key for key in keys if _step_of(key) == step])
+            state = self._fetch(store, step)
             if state is not None:
                 return state
         return here
 
-    def _fetch(self, store: Store, step: int, keys: Iterable[str]) -> State | None:
+    def _fetch(self, store: Store, step: int) -> State | None:
+        """The files that a state's manifest names; whatever else lies beside them stays there."""
         draft = self._root / f".draft-{step:06d}"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        for key in keys:
-            store.download(key, draft / key.rsplit("/", 1)[1])
-        problem = damage(draft, self._identity)
+        try:
+            store.download(_key(step, MANIFEST), draft / MANIFEST)
+            for name in (_manifest(draft) or _NONE).files:
+                store.download(_key(step, name), draft / name)
+            problem = damage(draft, self._identity)
+        except KeyMissing as missing:
+            problem = str(missing)
         if problem is not None:
             logger.warning("Training state in the store passed over", extra={"step": step, "why": problem})
             shutil.rmtree(draft)
@@ -127,19 +164,34 @@ class Checkpoints:
 
 def damage(folder: Path, identity: str) -> str | None:
     """Why the state in `folder` cannot be used, or None: its manifest, its owner, its files' sizes and digests."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):
+    manifest = _manifest(folder)
+    if manifest is None:
         return "its manifest is missing or unreadable"
-    if manifest.get("identity") != identity:
+    if manifest.identity != identity:
         return "it belongs to another training"
-    for name, expected in manifest["files"].items():
+    for name, expected in manifest.files.items():
         file = folder / name
         if not file.is_file():
             return f"{name} is missing"
-        if file.stat().st_size != expected["bytes"] or sha256_of(file) != expected["sha256"]:
+        if file.stat().st_size != expected.bytes or sha256_of(file) != expected.sha256:
             return f"{name} is not what was saved"
     return None
+
+
+def _manifest(folder: Path) -> _Manifest | None:
+    """What is said of a state; None where it cannot be believed: others may write to the store as well."""
+    try:
+        found: _Manifest = _MANIFEST.validate_json((folder / MANIFEST).read_bytes(), strict=True)
+    except (OSError, ValueError):
+        return None
+    return None if any("/" in name or problem_of(name) for name in found.files) else found
+
+
+def _announced(store: Store) -> set[int]:
+    try:
+        return {_NEWEST.validate_json(store.read(NEWEST))["step"]}
+    except (KeyMissing, ValueError):
+        return set()
 
 
 def _key(step: int, name: str) -> str:

@@ -4,10 +4,12 @@ import hashlib
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
+
+from pydantic import TypeAdapter
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_spec.spec import CharacterLora
@@ -59,13 +61,23 @@ class Claim:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Claim":
-        """As it was written; what another version wrote beside it is let through unread."""
-        return cls(**{field.name: content[field.name] for field in fields(cls)})
+        """As it was written; what another version wrote beside it is let through unread.
+
+        Raises:
+            ValueError: It is none.
+        """
+        found: Claim = _CLAIM.validate_python(content)
+        if not found.text.isprintable():
+            raise ValueError("a claim is told in one line")
+        return found
 
     @property
     def text(self) -> str:
         """Who it is, for messages."""
         return f"{self.name} (attempt {self.attempt} since {self.since} on {self.where})"
+
+
+_CLAIM = TypeAdapter(Claim)
 
 
 def identity_of(run: CharacterLora, global_batch: int) -> str:
@@ -140,7 +152,7 @@ def _owner(store: Store) -> Claim | None:
         return Claim.from_json(json.loads(store.read(OWNER)))
     except KeyMissing:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, RecursionError) as error:
         raise TrainingError(
             Outcome.OUTPUT_OCCUPIED, f"{store.uri}{OWNER} is not readable; choose another output.uri or delete that file."
         ) from error

@@ -14,6 +14,9 @@ from charalora_spec.spec import CharacterLora
 LARGEST_FILE = 1_048_576
 """Bytes; more than Kubernetes would store."""
 
+_MOST_FIELDS = 1000
+"""Of one mapping; a merge of merges would double them at each level."""
+
 
 def load(path: Path | str) -> CharacterLora:
     """The resource in a YAML file, or in a JSON file when its name ends in `.json`.
@@ -83,6 +86,11 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"the field {key.value} stands there twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_FIELDS:
+            raise yaml.constructor.ConstructorError(None, None, f"it has more than {_MOST_FIELDS} fields in one place", node.start_mark)
 
 
 # PyYAML takes 1e-4, without a point, for text; Kubernetes' tools take it for a number. It must be refused here as it is there.

@@ -11,6 +11,7 @@ from typing import Any
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage import Entry, Store
+from charalora_trainer.storage.keys import shown
 
 MAX_HEADER = 16 * 1024 * 1024  # a Stable Diffusion has some hundred KiB
 MAX_DIMENSIONS = 8
@@ -73,7 +74,7 @@ def _parsed(header: bytes, data_bytes: int) -> dict[str, TensorInfo]:
     end = 0
     for begin, next_end, name in places:
         if begin != end:
-            raise _DamagedError(f"the bytes of {name} overlap others or leave a gap")
+            raise _DamagedError(f"the bytes of {shown(name)} overlap others or leave a gap")
         end = next_end
     if end != data_bytes:
         raise _DamagedError(f"its header promises {end} bytes of tensors, {data_bytes} are there")
@@ -86,7 +87,7 @@ def _place(name: str, described: Any) -> tuple[int, int, str]:
         dtype, shape, (begin, end) = described["dtype"], described["shape"], described["data_offsets"]
         whole = len(shape) <= MAX_DIMENSIONS and all(type(number) is int and 0 <= number < 2**48 for number in (*shape, begin, end))
     except (TypeError, KeyError, ValueError) as error:
-        raise _DamagedError(f"what it says of {name!r} is incomplete") from error
+        raise _DamagedError(f"what it says of {shown(name)} is incomplete") from error
     if not whole or not isinstance(dtype, str) or dtype not in _BITS or end - begin != math.prod(shape) * _BITS[dtype] // 8:
-        raise _DamagedError(f"type, shape and place of {name!r} contradict each other")
+        raise _DamagedError(f"type, shape and place of {shown(name)} contradict each other")
     return begin, end, name

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.basemodel.header import TensorInfo
+from charalora_trainer.finding import printable
 from charalora_trainer.storage import Entry, Store
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_READ = 64 * 1024 * 1024  # zip directory and pickle together; a Stable Diffusion has less than one MiB
 _BLOCK = 256 * 1024
+_LONGEST_NAME = 100
 
 _STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _TYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -66,9 +68,10 @@ def read_names(store: Store, entry: Entry) -> dict[str, TensorInfo]:
             elif isinstance(argument, str) and opcode.name != "GLOBAL":
                 names[argument] = TensorInfo()
     except (ValueError, IndexError, OverflowError) as error:
-        raise _invalid(f"{where} is damaged: its pickle cannot be read ({error})") from error
+        raise _invalid(f"{where} is damaged: its pickle cannot be read ({_short(error)})") from error
     if code:
-        raise _invalid(f"{where} runs code when it is opened ({', '.join(sorted(code)[:3])}); convert it to safetensors where you trust it")
+        named = ", ".join(_short(name) for name in sorted(code)[:3])
+        raise _invalid(f"{where} runs code when it is opened ({named}); convert it to safetensors where you trust it")
     return names
 
 
@@ -81,7 +84,7 @@ def _data_pkl(store: Store, entry: Entry, where: str) -> bytes:
             return archive.read(pickles[0])
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise _invalid(
-            f"{where} is truncated, damaged or older than PyTorch 1.6 ({error}); upload it again, or convert it to safetensors"
+            f"{where} is truncated, damaged or older than PyTorch 1.6 ({_short(error)}); upload it again, or convert it to safetensors"
         ) from error
 
 
@@ -123,6 +126,11 @@ class _Ranged(io.RawIOBase):
         view[: len(data)] = data
         self._place += len(data)
         return len(data)
+
+
+def _short(what: object) -> str:
+    """A name or a cause from inside the file, as it may stand in a message."""
+    return printable(str(what))[:_LONGEST_NAME]
 
 
 def _invalid(message: str) -> TrainingError:

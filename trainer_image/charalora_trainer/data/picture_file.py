@@ -14,6 +14,8 @@ EXTENSIONS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 512 * 1024 * 1024  # 64 megapixels of 16-bit RGBA, not compressed at all
 
+_MOST_SEGMENTS = 10_000  # of a JPEG before its size; a large colour profile takes some hundred, fill bytes would take minutes
+
 _OTHER_FORMATS = (
     (b"GIF8", "a GIF"),
     (b"BM", "a BMP"),
@@ -112,7 +114,7 @@ def _header(data: bytes) -> Header | None:
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     """Size in the frame header, which is behind any number of other segments (ITU T.81, B.2)."""
     place = 2
-    while True:
+    for _ in range(_MOST_SEGMENTS):
         if data[place] != 0xFF:
             raise IndexError(place)
         marker = data[place + 1]
@@ -123,6 +125,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             height, width = struct.unpack_from(">HH", data, place + 5)
             return width, height
         place += 2 if marker == 0x01 or 0xD0 <= marker <= 0xD8 else 2 + struct.unpack_from(">H", data, place + 2)[0]
+    raise IndexError(place)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

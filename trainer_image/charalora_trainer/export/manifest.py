@@ -6,6 +6,7 @@ No torch here: whoever only wants to know what lies in a prefix can read it.
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from charalora_trainer.storage import KeyMissing, Store
 FILE = "manifest.json"
 SCHEMA = 1
 _CHUNK = 8 << 20
+_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Manifest:
 def of_folder(folder: Path, spec_digest: str) -> Manifest:
     """Measure every file below a folder; hidden ones (unfinished drafts), training states and an older manifest are left out."""
     paths = sorted(path.relative_to(folder).as_posix() for path in _files(folder))
-    return Manifest(spec_digest, tuple(_measured(folder / path, path) for path in paths if path != FILE))
+    return Manifest(spec_digest, tuple(measured(folder / path, path) for path in paths if path != FILE))
 
 
 def find(store: Store) -> Manifest | None:
@@ -81,24 +83,47 @@ def find(store: Store) -> Manifest | None:
     return Manifest.from_json(text, f"{store.uri}{FILE}")
 
 
+def strays(manifest: Manifest, folder: Path, store: Store) -> list[ManifestFile]:
+    """The files that do not stand in the store as they do in `folder`; each is asked for by name, because a listing may lag behind.
+
+    Where the store's own digest does not tell, as with some kinds of encryption, the content is read again.
+    """
+
+    def stands(file: ManifestFile) -> bool:
+        try:
+            entry = store.stat(file.path)
+            return entry.size == file.bytes and (store.holds(folder / file.path, entry) or _digest(file, store) == file.sha256)
+        except KeyMissing:
+            return False
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return [file for file, there in zip(manifest.files, pool.map(stands, manifest.files), strict=True) if not there]
+
+
 def verify(manifest: Manifest, store: Store) -> None:
     """Read every file again, in pieces of 8 MiB, and compare.
 
     Raises:
         TrainingError: `ExportInvalid`, naming the first file that is missing, of another size or of another content.
     """
-    sizes = {entry.key: entry.size for entry in store.list()}
+    remedy = f"bring it back, or delete it and {FILE} and run again"
     for file in manifest.files:
-        if file.path not in sizes:
-            raise _invalid(f"{store.uri}{file.path} is missing, though the manifest lists it.")
-        if sizes[file.path] != file.bytes:
-            raise _invalid(f"{store.uri}{file.path} has {sizes[file.path]} bytes, but the manifest says {file.bytes}.")
-    for file in manifest.files:
-        digest = hashlib.sha256()
-        for start in range(0, file.bytes, _CHUNK):
-            digest.update(store.read(file.path, start, start + _CHUNK))
-        if digest.hexdigest() != file.sha256:
-            raise _invalid(f"{store.uri}{file.path} has another content than the manifest says.")
+        try:
+            size = store.stat(file.path).size
+            digest = _digest(file, store) if size == file.bytes else ""
+        except KeyMissing:
+            raise _invalid(f"{store.uri}{file.path} is missing, though the manifest lists it; {remedy}.") from None
+        if size != file.bytes:
+            raise _invalid(f"{store.uri}{file.path} has {size} bytes, but the manifest says {file.bytes}; {remedy}.")
+        if digest != file.sha256:
+            raise _invalid(f"{store.uri}{file.path} has another content than the manifest says; {remedy}.")
+
+
+def _digest(file: ManifestFile, store: Store) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, file.bytes, _CHUNK):
+        digest.update(store.read(file.path, start, start + _CHUNK))
+    return digest.hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -109,7 +134,8 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _measured(path: Path, name: str) -> ManifestFile:
+def measured(path: Path, name: str) -> ManifestFile:
+    """A file of this machine, as a manifest lists it."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return ManifestFile(name, file.tell(), digest)

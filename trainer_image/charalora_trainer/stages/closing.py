@@ -107,18 +107,13 @@ def upload(job: Job, output: Path, store: Store, uploads: Uploads) -> manifest.M
     """
     complete = manifest.of_folder(output, job.claim.identity)
     uploads.wait()
-    there = {entry.key: entry for entry in store.list()}
-    for file in complete.files:
-        entry = there.get(file.path)
-        if entry is None or not store.holds(output / file.path, entry):
-            uploads.submit(output / file.path, file.path)
+    for file in manifest.strays(complete, output, store):
+        uploads.submit(output / file.path, file.path)
     uploads.wait()
-    sizes = {entry.key: entry.size for entry in store.list()}
-    missing = [file.path for file in complete.files if sizes.get(file.path) != file.bytes]
-    if missing:
+    if strays := manifest.strays(complete, output, store):
         raise TrainingError(
             Outcome.EXPORT_INVALID,
-            f"{len(missing)} files are not in {store.uri} as they were sent, the first is {missing[0]}; "
+            f"{len(strays)} files are not in {store.uri} as they were sent, the first is {strays[0].path}; "
             "make sure that nothing else writes or deletes there, and run again.",
         )
     job.claim.verify(store)

@@ -30,6 +30,7 @@ from charalora_trainer.metrics import Metrics
 from charalora_trainer.stages import closing
 from charalora_trainer.stages.facts import training_facts
 from charalora_trainer.stages.gallery import Gallery
+from charalora_trainer.stages.inventory import Inventory
 from charalora_trainer.stages.report_sources import write_report
 from charalora_trainer.stages.train import Measured, StopAsked, is_save_step
 from charalora_trainer.storage import open_store
@@ -79,6 +80,7 @@ class Publisher:
         metrics.set("upload_bytes", lambda: float(self._uploads.bytes_sent))
         metrics.set("upload_failures", lambda: float(self._uploads.failures))
         self._states = Checkpoints(workspace.states, job.claim.identity)
+        self._inventory = Inventory(self._output, job.claim.identity, workspace.states / f"step-{done:06d}")
         self._gallery = Gallery(job, learner, workspace.output / "previews", console)
         self._restore_logs(workspace, done)
         self._log = TrainingLog(self._output, job.run.spec.training.steps, _steps_per_epoch(job), resumed_after=done)
@@ -188,6 +190,7 @@ class Publisher:
         def arrived() -> None:
             self._metrics.set("checkpoint_seconds", time.monotonic() - since)
             self._tell_checkpoint(state.step)
+            self._states.announce(state, self._store)
             self._states.prune_remote(self._store)
 
         self._states.upload(state, self._uploads, and_then=arrived)
@@ -251,6 +254,7 @@ class Publisher:
         save_file(snapshot.state, folder / STATE_FILE)
         for name in LOGS:
             shutil.copyfile(self._output / name, folder / name)
+        self._inventory.write(snapshot.step, folder)
 
     def _previews(self, step: int, stop_asked: StopAsked = lambda: False) -> None:
         """Make the pictures of a save step; whatever goes wrong there is reported, and training goes on."""

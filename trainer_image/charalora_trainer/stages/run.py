@@ -15,11 +15,13 @@ from charalora_trainer.job import Job, Workspace, default_workspace
 from charalora_trainer.metrics import Metrics
 from charalora_trainer.nodes import ALONE, Node
 from charalora_trainer.ownership import claim, identity_of, refuse_change, refuse_foreign, unclaimed
+from charalora_trainer.stages import inventory
 from charalora_trainer.stages.check import raise_for_findings
 from charalora_trainer.stages.fetch import fetch_base_model
 from charalora_trainer.stages.launch import launch
 from charalora_trainer.stages.preflight import preflight
 from charalora_trainer.storage import Store, open_store
+from charalora_trainer.storage.keys import problem_of
 
 THREADS = 8
 
@@ -81,6 +83,7 @@ def run_job(run: CharacterLora, start: Start, console: Console, metrics: Metrics
     refuse_foreign(output, identity)
     done = manifest.find(output)
     if done is not None:
+        manifest.verify(done, output)
         console.say(f"{output.uri} holds this training's finished files already; nothing is left to do.")
         return JobResult(output.uri, len(done.files), place.output / "report.html", already_done=True)
     with place.kept():
@@ -139,7 +142,11 @@ def _mirror(output: Store, place: Workspace, identity: str, console: Console) ->
     here = states.newest()
     with console.stage("fetch earlier attempt"):
         newest = states.fetch_newest(output)
-        entries = [entry for entry in output.list() if not entry.key.startswith("state/")]
+        if newest is not None:
+            inventory.bring(output, newest.folder, place.output, console)
+        saved = {file.path for file in inventory.read(newest.folder)} if newest is not None else set()
+        others = (entry for entry in output.list() if not entry.key.startswith("state/") and entry.key not in saved)
+        entries = [entry for entry in others if not problem_of(entry.key)]  # no file of ours has such a name: it could lead anywhere
         if newest == here:
             wanted = [entry for entry in entries if not (place.output / entry.key).exists()]
         else:

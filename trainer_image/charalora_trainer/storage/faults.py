@@ -1,11 +1,13 @@
 """What botocore's and the disk's errors mean for a run. The only place that reads their codes."""
 
 import errno
+import re
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from botocore.exceptions import (
@@ -29,6 +31,7 @@ Fault = BotoCoreError | ClientError
 FAULTS = (BotoCoreError, ClientError)
 """What a request can raise."""
 
+_CODE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, NoAuthTokenError, TokenRetrievalError, SSOError)
 _NO_BUCKET = {"NoSuchBucket", "InvalidBucketName"}
 _NO_KEY = {"NoSuchKey", "404"}
@@ -44,6 +47,17 @@ _DENIED = {
     "RequestTimeTooSkewed": "this machine's clock differs from the server's",
     "401": "the credentials are wrong or missing",
     "403": "the credentials are wrong, or may not do this",
+}
+# What services other than AWS say of a bucket, an account or disks that are full.
+_FULL = {
+    "InsufficientStorage",
+    "InsufficientCapacity",
+    "NotEnoughSpace",
+    "QuotaExceeded",
+    "BucketQuotaExceeded",
+    "XMinioAdminBucketQuotaExceeded",
+    "XMinioStorageFull",
+    "507",
 }
 _OTHER_REGION = {
     "PermanentRedirect",
@@ -104,16 +118,30 @@ class Place:
 
 
 def code_of(error: Fault) -> str:
-    """S3's code for an answer, the HTTP status where it has none; "" when there was no answer."""
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+    """S3's code for an answer, the HTTP status where it has none; "" when there was no answer.
+
+    Whoever answers chooses it, and it goes into messages: what is no code is called Unknown.
+    """
+    code = str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+    return code if _CODE.fullmatch(code) else "Unknown"
+
+
+def _status_of(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def worth_retrying(error: Fault) -> bool:
     """Whether the same request may succeed in a moment."""
     if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if _says_full(error):
+            return False  # it stays full for longer than a request can wait; whoever sends files tries again later
+        status = _status_of(error)
         return status >= 500 or status == _OVERLOADED or code_of(error) in _TRANSIENT
     return isinstance(error, _BROKEN_OFF) and not isinstance(_cause(error), ssl.SSLCertVerificationError)
+
+
+def _says_full(error: Fault) -> bool:
+    return isinstance(error, ClientError) and (code_of(error) in _FULL or _status_of(error) == HTTPStatus.INSUFFICIENT_STORAGE)
 
 
 def translated(error: Fault, doing: str, uri: str, place: Place) -> TrainingError | KeyMissing:
@@ -126,16 +154,14 @@ def translated(error: Fault, doing: str, uri: str, place: Place) -> TrainingErro
             Outcome.BUCKET_NOT_FOUND,
             f"The bucket {place.bucket} does not exist at {place}; create it, or correct the uri or storage.endpoint.",
         )
-    if isinstance(error, _NO_CREDENTIALS):
+    if isinstance(error, ClientError) and _says_full(error):
         return TrainingError(
-            Outcome.STORAGE_ACCESS_DENIED,
-            f"No credentials were found for {doing} {uri}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or storage.secretName.",
+            Outcome.DISK_FULL,
+            f"The bucket {place.bucket} at {place} is full: {doing} {uri} is refused ({code}, HTTP {_status_of(error)}); "
+            "free space there or raise its quota, then run the same command again.",
         )
-    if code in _DENIED:
-        return TrainingError(
-            Outcome.STORAGE_ACCESS_DENIED,
-            f"{place} refuses {doing} {uri}: {_DENIED[code]} ({code}); correct the credentials or their rights.",
-        )
+    if refusal := _refusal(error, doing, uri, place):
+        return TrainingError(Outcome.STORAGE_ACCESS_DENIED, refusal)
     if code in _OTHER_REGION:
         return TrainingError(
             Outcome.STORAGE_UNREACHABLE,
@@ -144,18 +170,27 @@ def translated(error: Fault, doing: str, uri: str, place: Place) -> TrainingErro
     return TrainingError(Outcome.STORAGE_UNREACHABLE, f"{doing.capitalize()} {uri} failed: {_why(error, place)}.")
 
 
+def _refusal(error: Fault, doing: str, uri: str, place: Place) -> str:
+    """Of missing and wrong credentials and rights; empty where they are not the cause."""
+    code = code_of(error)
+    if isinstance(error, _NO_CREDENTIALS):
+        return f"No credentials were found for {doing} {uri}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or storage.secretName."
+    if code in _DENIED:
+        return f"{place} refuses {doing} {uri}: {_DENIED[code]} ({code}); correct the credentials or their rights."
+    return ""
+
+
 def _region_hint(error: Fault) -> str:
     details = error.response if isinstance(error, ClientError) else {}
     headers = details.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    region = details.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
-    return f" but in {region}" if region else ""
+    region = str(details.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region") or "")
+    return f" but in {region}" if region and _CODE.fullmatch(region) else ""
 
 
 def _why(error: Fault, place: Place) -> str:
     """The reason in words. Of botocore's own texts nothing is taken: they may carry whole requests."""
     if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "no status")
-        return f"{place} answers {code_of(error)} (HTTP {status}); check that service, then run the same command again"
+        return f"{place} answers {code_of(error)} (HTTP {_status_of(error)}); check that service, then run the same command again"
     cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (

@@ -56,9 +56,15 @@ class S3Store:
     def list(self) -> Entries:
         """All objects below the prefix."""
         entries: Entries = []
-        for found in self._listed():
-            if not (found["Key"].endswith("/") and found["Size"] == 0):  # consoles mark folders with such objects
-                entries.append(Entry(found["Key"].removeprefix(self._prefix), found["Size"], found["ETag"].strip('"')))
+        try:
+            for found in self._listed():
+                if not (found["Key"].endswith("/") and found["Size"] == 0):  # consoles mark folders with such objects
+                    entries.append(Entry(found["Key"].removeprefix(self._prefix), found["Size"], found["ETag"].strip('"')))
+        except (KeyError, ValueError) as error:  # another program's XML
+            raise TrainingError(
+                Outcome.STORAGE_UNREACHABLE,
+                f"What answers for {self.uri} is no S3 service: its listing has no objects; check storage.endpoint.",
+            ) from error
         return sorted(entries, key=lambda entry: entry.key)
 
     def stat(self, key: str) -> Entry:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 SIGMA = 0.017  # the guide's; about the spread of CLIP's own token vectors
 LEGACY_KEYS = ("emb_params", "emp_params")
+_NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 # What torch's safe unpickler was seen to raise on damaged bytes, beside its own error; it never runs what it reads.
 DAMAGED = (OSError, EOFError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 
@@ -98,7 +99,7 @@ def load(path: Path) -> Word:
         names = ", ".join(sorted(terms)) or "none"
         raise _refused(path, f"it holds {len(terms)} terms ({names})", "give a file of Stable Diffusion 1.x with exactly one")
     [vectors] = terms.values()
-    if not vectors.is_floating_point() or vectors.dim() not in {1, 2} or not vectors.numel() or not vectors.isfinite().all():
+    if not _is_plain(vectors) or vectors.dim() not in {1, 2} or not vectors.numel() or not vectors.isfinite().all():
         raise _refused(path, f"its rows are no finite [n, dim] but {vectors.dtype} {list(vectors.shape)}", "train it again")
     return Word(path.stem, _plain(vectors.reshape(-1, vectors.shape[-1])))
 
@@ -128,6 +129,13 @@ def _terms(content: Mapping[str, Any]) -> dict[str, Tensor]:
     inner = content.get("string_to_param")
     known = inner if isinstance(inner, dict) else {key: content[key] for key in LEGACY_KEYS if key in content} or content
     return {str(name): value for name, value in known.items() if isinstance(value, Tensor)}
+
+
+def _is_plain(vectors: Tensor) -> bool:
+    """Whether it is a tensor of numbers that can be computed with, as large as it says: by strides a few bytes could pass for terabytes."""
+    if vectors.layout is not torch.strided or vectors.device.type != "cpu" or vectors.dtype not in _NUMBERS:
+        return False
+    return vectors.numel() * vectors.element_size() <= vectors.untyped_storage().nbytes()
 
 
 def _plain(vectors: Tensor) -> Tensor:
