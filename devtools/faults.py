@@ -62,6 +62,36 @@ class Fault(Enum):
     )
 
     # Group.API_SERVER
+    AWAY = (
+        Group.API_SERVER,
+        "The API server goes away, for minutes or longer",
+        "Trainings go on, and nothing new is shown. When it is back, everything is caught up with.",
+        "Nothing.",
+    )
+    OVERLOADED = (
+        Group.API_SERVER,
+        "Requests are turned away: 429 with `Retry-After`, by API Priority and Fairness too; 500, 503 and 504",
+        "Changes come as much later.",
+        "Nothing.",
+    )
+    WATCH_EXPIRED = (
+        Group.API_SERVER,
+        "A watch is too old (410 Gone)",
+        "Nothing. The operator reads everything anew.",
+        "Nothing.",
+    )
+    WATCH_ERROR = (
+        Group.API_SERVER,
+        "A watch tells an error (429, 500 or 504) in the middle of its stream",
+        "The operator ends, and is started again by Kubernetes or replaced by the one that stands by.",
+        "Nothing.",
+    )
+    WATCH_SILENT = (
+        Group.API_SERVER,
+        "A watch stays open and tells nothing any more",
+        "Changes come up to `resyncSeconds` later; after 70 seconds the watch is replaced.",
+        "Nothing.",
+    )
     CONFLICT = (
         Group.API_SERVER,
         "A write meets a conflict: the object exists already, or has changed since it was read",
@@ -72,6 +102,30 @@ class Fault(Enum):
         Group.API_SERVER,
         "Watch events come twice, late, in another order or never; deletions are lost",
         "Nothing, or a change as late as the next complete listing (`resyncSeconds`).",
+        "Nothing.",
+    )
+    DEFINITION_CHANGED = (
+        Group.API_SERVER,
+        "The definition of CharacterLora is replaced by a newer one while the operator runs",
+        "Nothing. Fields that this operator does not know stay as they are.",
+        "Nothing.",
+    )
+    SPEC_UNREADABLE = (
+        Group.API_SERVER,
+        "A resource that the definition should have refused is there all the same",
+        "`SpecInvalid`, for good, with what is wrong; no Job is made, and it is not looked at again until it changes.",
+        "Nothing; no GPU is held.",
+    )
+    STATUS_LARGE = (
+        Group.API_SERVER,
+        "A training is taken away very often, or the cluster's words are very long",
+        "The newest twenty attempts, and all of them in `usage`; long words are cut.",
+        "Details of older attempts.",
+    )
+    COLD_START = (
+        Group.API_SERVER,
+        "The operator starts and finds hundreds of resources that it has never seen",
+        "Each gets its check, once.",
         "Nothing.",
     )
 
@@ -124,10 +178,16 @@ class Fault(Enum):
         "Everything of it in the cluster goes with it; what is in the bucket stays.",
         "Nothing that was uploaded.",
     )
+    NAMESPACE_DELETED = (
+        Group.CLUSTER,
+        "The namespace is deleted in the middle of a run",
+        "It goes with everything in it; trainings of other namespaces notice nothing.",
+        "Nothing that was uploaded.",
+    )
     EVICTED_BY_KUEUE = (
         Group.CLUSTER,
         "Kueue takes a training's admission away and gives it back, again and again",
-        "STATE is `Queued` with Kueue's words in between; each new attempt resumes and costs no retry.",
+        "STATE is `Queued` with Kueue's words in between; the same attempt goes on from its last state, as often as that happens.",
         "The step that was being computed.",
     )
 

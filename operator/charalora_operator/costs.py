@@ -21,12 +21,13 @@ def attempts_and_usage(
     Unless the training has `moved`, a running attempt's cost stays as it was written: it would change every second.
     """
     known = {one.attempt: one for one in before.attempts}
+    forgotten = min(known) if len(known) == _ATTEMPTS_SHOWN else 0  # what came before is in the sum, though it is not listed any more
     gpus = run.spec.resources.gpus if run is not None else 0
     total = before.usage or Usage()
     gained = wasted = 0
     for attempt in picture.attempts:
         old = known.get(attempt.number)
-        if old is not None and old.end_time is not None:
+        if attempt.number < forgotten or (old is not None and old.end_time is not None):
             continue  # its account is closed
         new = _account(attempt, old, gpus, checkpoint, now if moved else None)
         gained += new.gpu_seconds - (old.gpu_seconds if old else 0)

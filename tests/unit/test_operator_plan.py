@@ -12,6 +12,7 @@ from charalora_operator.plan import plan_of
 from charalora_operator.waiting import waiting_for
 from charalora_spec.outcome import Outcome, Retry
 from charalora_spec.status import Condition
+from faults import Fault
 from operator_world import CHECKED, DIGEST, NOON, SETTINGS, World, after, told
 
 ALL = [condition.value for condition in Condition]
@@ -250,6 +251,23 @@ def test_gpu_seconds_are_kept_when_the_pods_are_gone() -> None:
 
     assert world.status.usage is not None
     assert 200 == world.status.usage.gpu_seconds
+
+
+@pytest.mark.fault(Fault.STATUS_LARGE)
+def test_gpu_seconds_of_attempts_that_are_not_listed_any_more_are_counted_once() -> None:
+    """Their Jobs are still there, and their accounts are closed."""
+    world = World()
+    world.change(run__preemptionRetries=100)
+    for number in range(1, 24):
+        job = world.train(number)
+        world.wait(10)
+        world.fail(job, Outcome.INTERRUPTED, savedStep=number)
+    world.look()
+
+    assert list(range(5, 25)) == [one.attempt for one in world.status.attempts]
+    assert world.status.usage is not None
+    assert 23 * 2 * 10 == world.status.usage.gpu_seconds
+    assert 23 == world.status.preemptions
 
 
 def test_pausing_ends_the_attempt_and_going_on_starts_the_next() -> None:
