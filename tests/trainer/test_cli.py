@@ -296,6 +296,28 @@ def test_a_report_is_made_from_a_bucket(world: World, tmp_path: Path, s3: S3, *,
     assert 3 == page.count("data:image/webp;base64,") - 6  # two pictures by step, the last of them on top, and six of the data set
 
 
+def test_an_index_of_a_bucket_is_written_into_it_and_a_folder_has_one_too(world: World, tmp_path: Path, s3: S3) -> None:
+    """The page lies where its links lead; browsers are told that it is one."""
+    for path in (path for path in world.exps.rglob("*") if path.is_file()):
+        s3.put(f"w/{path.relative_to(world.exps).as_posix()}", path.read_bytes())
+
+    remote = charalora("report", "--index", s3.uri(), "--endpoint", s3.endpoint, folder=tmp_path)
+    local = charalora("report", world.exps.parent, "--index", folder=tmp_path)
+
+    assert [f"{s3.uri()}index.html\n", f"file://{world.exps.parent}/index.html\n"] == [remote.stdout, local.stdout], remote.stderr
+    assert 'href="./w/report.html"' in s3.get("index.html").decode()
+    assert f'href="./{world.exps.name}/report.html"' in (world.exps.parent / "index.html").read_text()
+    assert "text/html; charset=utf-8" == s3.client.head_object(Bucket=s3.bucket, Key="index.html")["ContentType"]
+
+
+def test_an_index_is_written_nowhere_else(tmp_path: Path) -> None:
+    """Its links would lead nowhere."""
+    done = charalora("report", ".", "--index", "--to", "x.html", folder=tmp_path)
+
+    assert 2 == done.returncode
+    assert "so it takes no --to" in done.stderr
+
+
 def test_a_folder_that_is_no_training_has_no_report(tmp_path: Path) -> None:
     """It says what is missing."""
     done = charalora("report", tmp_path, folder=tmp_path)

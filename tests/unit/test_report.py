@@ -216,6 +216,14 @@ def test_pictures_that_are_held_out_unasked_are_not_counted_either() -> None:
     assert "steps on 21 pictures; 3 more, never trained on, measure it." in Page(render(replace(REPORT, run=character_lora()))).text
 
 
+def test_the_time_of_a_resumed_run_is_called_that_of_its_last_attempt() -> None:
+    """Nobody shall think that it all took so little."""
+    again = replace(FACTS, provenance=(("attempt", "2"),))
+
+    assert "Took 5m12s" in Page(render(REPORT)).text
+    assert "Last attempt took 5m12s" in Page(render(replace(REPORT, facts=again))).text
+
+
 def test_a_run_without_checkpoints_still_has_a_page() -> None:
     """Nothing but the data set and the settings."""
     page = Page(render(replace(REPORT, history=History(), saves=(), previews=(), files=())))
