@@ -34,7 +34,7 @@ from target import DEVCLUSTER, Target, TargetError, open_target  # noqa: E402
 from tiny_model import tiny_files  # noqa: E402
 
 SETTINGS = ("settings.stallSeconds=60", "settings.gracePeriodSeconds=15", "settings.resyncSeconds=30")
-TINY: dict[str, Any] = {"training.steps": 240, "training.saveEvery": 40, "resources.cpu": "400m", "resources.memory": "1500Mi"}
+TINY: dict[str, Any] = {"training.steps": 90, "training.saveEvery": 30, "resources.cpu": "400m", "resources.memory": "1500Mi"}
 AT_ONCE = 3
 CALM_SECONDS = 1200.0
 """After the last fault, for what goes on to end."""

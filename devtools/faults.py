@@ -256,6 +256,12 @@ class Fault(Enum):
     )
 
     # Group.UPGRADE
+    UPGRADED = (
+        Group.UPGRADE,
+        "Operator and definition are upgraded, and rolled back, in the middle of a run",
+        "Nothing: the Job that trains belongs to the resource, and the next operator takes it up.",
+        "Nothing.",
+    )
     NEWER_FIELD = (
         Group.UPGRADE,
         "The operator is rolled back, and resources have a field that it does not know",

@@ -95,9 +95,9 @@ class Target:
             content=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
         )
 
-    def install(self, *arguments: str, release: str = "charalora", namespace: str = OPERATOR_NAMESPACE) -> None:
+    def install(self, *arguments: str, release: str = "charalora", namespace: str = OPERATOR_NAMESPACE, chart: Path = CHART) -> None:
         """Install the chart, or bring it up to date, and wait until the operator is ready."""
-        command = ["upgrade", "--install", release, str(CHART), "--namespace", namespace, "--create-namespace", "--wait", "--timeout", "5m"]
+        command = ["upgrade", "--install", release, str(chart), "--namespace", namespace, "--create-namespace", "--wait", "--timeout", "5m"]
         for values in self.values:
             command += ["--values", str(values)]
         for name, reference in self.images.items():

@@ -1,18 +1,21 @@
 """The chart on the real cluster: its own test, an upgrade and a removal in mid-run, one namespace alone, and who leads."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from charalora_operator.permissions import PERMISSIONS
 from charalora_spec.spec import GROUP, PLURAL
+from charalora_spec.status import Condition
 from cluster_runs import Place, Run
 from faults import Fault
 from reasons import own_operator
-from target import OPERATOR_NAMESPACE, Target
+from target import CHART, OPERATOR_NAMESPACE, Target
 
 RELEASE = "charalora"
 CRD = f"{PLURAL}.{GROUP}"
@@ -61,6 +64,7 @@ def test_helm_test_passes(release: Callable[..., str]) -> None:
     assert "The API server knows CharacterLora" in said
 
 
+@pytest.mark.fault(Fault.UPGRADED)
 def test_an_upgrade_in_mid_run_keeps_the_training(place: Place, release: Callable[..., str]) -> None:
     run = place.start("upgraded", **LONG)
     before = in_the_middle(run)
@@ -73,6 +77,39 @@ def test_an_upgrade_in_mid_run_keeps_the_training(place: Place, release: Callabl
     assert before == job(run)
     succeeded(run)
     assert before == job(run)
+
+
+@pytest.mark.fault(Fault.UPGRADED)
+def test_a_chart_of_another_version_comes_and_goes_in_mid_run(place: Place, release: Callable[..., str], tmp_path: Path) -> None:
+    """`helm upgrade`, then `helm rollback`. The newer definition has one more field, and the training uses it in between."""
+    run = place.start("forth-and-back", **(LONG | {"training.steps": 2000}))
+    before = in_the_middle(run)
+    old = json.loads(release("history", RELEASE, "--output", "json"))[-1]["revision"]
+
+    place.target.install("--set", "settings.log.level=debug", chart=newer_chart(tmp_path))
+    run.patch({"spec": {"run": {"annealing": True}}})
+    run.until("a warning", lambda _: "spec.run.annealing: is not a field" in run.message(Condition.TRAINING))
+    assert "charalora-0.2.0" in release("list", "--filter", RELEASE)
+    assert place.target.get("clora", run.name, "-n", place.namespace)["spec"]["run"]["annealing"] is True
+    release("rollback", RELEASE, str(old), "--wait", "--timeout", "5m")
+
+    assert "charalora-0.1.0" in release("list", "--filter", RELEASE)
+    assert before == job(run)
+    succeeded(run)
+    assert before == job(run)
+
+
+def newer_chart(folder: Path) -> Path:
+    """The chart as a later version might be, with a field that this version's operator does not know."""
+    chart = folder / "charalora"
+    shutil.copytree(CHART, chart)
+    about, definition = chart / "Chart.yaml", chart / "templates/crd.yaml"
+    about.write_text(about.read_text().replace("version: 0.1.0", "version: 0.2.0", 1))
+    known = "                    suspend:\n                      default: false\n"
+    field = "                    annealing:\n                      type: boolean\n"
+    assert known in definition.read_text()
+    definition.write_text(definition.read_text().replace(known, field + known, 1))
+    return chart
 
 
 def test_a_removed_release_leaves_the_definition_the_resources_and_what_runs(place: Place, release: Callable[..., str]) -> None:
