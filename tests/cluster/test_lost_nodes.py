@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from charalora_spec.outcome import Outcome
-from charalora_spec.status import AttemptStatus, Status
+from charalora_spec.status import AttemptStatus, Condition, Status
 from cluster_runs import Place, Run, held, results
 from faults import Fault
 from machine import alive, kubelet_of, power, processes_of, send
 from reasons import own_operator, succeeded
 from trainings import differences
 
-STEPS, SAVE_EVERY = 720, 90
+STEPS, SAVE_EVERY = 240, 20
 LONG: dict[str, Any] = {"training.steps": STEPS, "training.saveEvery": SAVE_EVERY, "resources.cpu": "600m"}
-"""Some twenty seconds of training, so that there is a middle."""
+"""Some ten seconds of training, so that there is a middle."""
 GANG: dict[str, Any] = {"resources.nodes": 2, "training.batchSize": 1, "resources.cpu": "400m"}
 HOME, AWAY = "node-a", "node-b"
 """The node that stays, which holds the storage, and the one that is lost."""
@@ -70,7 +70,7 @@ def undisturbed(here: Place, accounts: Callable[[], Any]) -> Run:
 
 def finished(run: Run, attempts: int) -> Run:
     """Wait for success, in so many attempts."""
-    status = run.finish()
+    status = run.finish(LOST_SECONDS)
     assert run.state == "Succeeded", run.story()
     assert attempts == status.attempt, run.story()
     return run
@@ -97,7 +97,7 @@ def started_away(place: Place, name: str, **fields: Any) -> Run:
 
 def saved(run: Run) -> Run:
     """The training, with a first state saved and not yet done."""
-    status = run.until("a saved state", lambda status: status.checkpoint is not None)
+    status = run.until("a saved state", lambda status: status.checkpoint is not None, LOST_SECONDS)
     assert status.completion_time is None, "It was over before anything could happen to it."
     return run
 
@@ -153,11 +153,13 @@ def test_a_lost_node_costs_the_steps_since_the_last_state(here: Place, undisturb
         gang.until_state("Unschedulable", "Pending")
     finally:
         power("start", AWAY)
-    finished(gang, attempts=2)
+    gang.until("steps of attempt 2", lambda _: "Attempt 2 runs, stage train" in gang.message(Condition.TRAINING), LOST_SECONDS)
+    assert "Going on after step" in gang.log(2)
+    assert [HOME, AWAY] == nodes_of(gang, 2)
+    here.target.run("delete", "clora", "gang", "-n", here.namespace, "--wait=false")
 
     assert "Going on after step" in lone.log(2)
     assert [] == differences(results(undisturbed.place.output("undisturbed"), STEPS), results(lone.place.output("lone"), STEPS))
-    assert [HOME, AWAY] == nodes_of(gang, 2)
     [pod] = [pod for pod in lone.trainers() if pod["metadata"]["labels"]["charalora.dev/attempt"] == "2"]
     assert held(pod) == pytest.approx(lone.status.attempts[1].gpu_seconds, abs=1)
 
@@ -172,7 +174,7 @@ def test_a_pod_that_comes_back_with_its_node_cannot_write(here: Place, undisturb
     send(signal.SIGSTOP, kubelet, *late)
     try:
         taken_by_the_node(run)
-        run.until("steps of attempt 2", lambda _: "Attempt 2 runs, stage train" in training(run))
+        run.until("steps of attempt 2", lambda _: "Attempt 2 runs, stage train" in run.message(Condition.TRAINING), LOST_SECONDS)
         assert [HOME] == nodes_of(run, 2)
         send(signal.SIGCONT, *late)
         log = next(Path(cluster.facts["logs"], AWAY, "pod-logs").glob(f"*{pod['metadata']['uid']}/*/0.log"))
@@ -199,10 +201,10 @@ def test_a_drained_node_is_left_as_often_as_preemptions_are_allowed(here: Place)
     here.target.run("uncordon", first)
     assert status.checkpoint
     before = status.checkpoint.step
-    run.until("a newer state", lambda status: status.checkpoint is not None and status.checkpoint.step > before)
+    run.until("a newer state", lambda status: status.checkpoint is not None and status.checkpoint.step > before, LOST_SECONDS)
     drain(run, second)
     here.target.run("uncordon", second)
-    status = run.finish()
+    status = run.finish(LOST_SECONDS)
 
     end = succeeded(status)
     assert ("False", "Preempted") == (end.status, end.reason)
@@ -227,11 +229,6 @@ def drain(run: Run, node: str) -> None:
     """`kubectl drain`, of this training's pods alone."""
     options = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=300s"]
     run.place.target.run("drain", node, f"--pod-selector=charalora.dev/resource={run.name},charalora.dev/component=training", *options)
-
-
-def training(run: Run) -> str:
-    """What the condition Training says."""
-    return next((one.message for one in run.status.conditions if one.type == "Training"), "")
 
 
 def until(holds: Callable[[], bool], what: str, seconds: float = 300.0) -> None:

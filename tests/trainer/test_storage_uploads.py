@@ -219,6 +219,36 @@ def test_an_outage_that_stays_is_raised_by_wait(toxic_s3: ToxicS3, tmp_path: Pat
     assert Outcome.STORAGE_UNREACHABLE is refused.value.outcome
 
 
+class Silent(LocalStore):
+    """A store that nobody reaches until it is mended."""
+
+    tries = 0
+    mended = False
+
+    def upload(self, path: Path, key: str) -> None:
+        """What the client raises when its patience is over."""
+        self.tries += 1
+        if not self.mended:
+            raise TrainingError(Outcome.STORAGE_UNREACHABLE, "Nobody answers.")
+        super().upload(path, key)
+
+
+def test_a_silent_storage_is_not_waited_for_once_a_file(tmp_path: Path) -> None:
+    """Each try takes a minute: what waits behind it fails with it, and is sent when somebody answers."""
+    store = Silent(tmp_path / "store")
+    with Uploads(store) as uploads:
+        for number in range(40):
+            uploads.submit(file_of(tmp_path, f"{number:02}"), f"{number:02}")
+        with pytest.raises(TrainingError, match="Nobody answers"):
+            uploads.wait()
+        assert store.tries <= 5
+
+        store.mended = True
+        uploads.wait()
+
+    assert 40 == len(list(store.list()))
+
+
 def test_of_a_file_that_grows_a_whole_beginning_is_sent(s3: S3, tmp_path: Path) -> None:
     """A log is written while it is uploaded; nothing waits, nothing fails."""
     log = file_of(tmp_path, "train.log", b"")

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -9,12 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from charalora_spec.outcome import TrainingError
+from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage.store import KeyMissing, Store
 
 logger = logging.getLogger(__name__)
 
 _THREADS = 4
+SECONDS_OF_SILENCE = 30.0
+"""For so long after an upload found the storage silent, and tried long enough, no other one is begun: they would all wait as long."""
 
 WORTH_ANOTHER_TRY = (TrainingError, KeyMissing, OSError)
 """What the world can do to an upload. Anything else is a mistake of this program: it is raised as it is, and not tried again."""
@@ -64,6 +67,7 @@ class Uploads:
         self._since_group: list[_Begun] = []
         self._mended: set[Future[None]] = set()
         self._latest: dict[str, Future[None]] = {}
+        self._silence: tuple[float, TrainingError] | None = None
         self._failures = 0
         self._bytes_sent = 0
 
@@ -121,12 +125,18 @@ class Uploads:
         keys = [key for _, key in (*job.files, *([job.last] if job.last else []))]
         earlier = tuple({self._latest[key] for key in keys if key in self._latest})
         job = replace(job, after=earlier)
-        future = self._pool.submit(self._send, job)
+        future = self._pool.submit(self._begin, job)
         future.add_done_callback(self._note_failure)
         with self._lock:
             self._jobs.append((job, future))
             self._since_group.append((job, future))
         self._latest.update(dict.fromkeys(keys, future))
+
+    def _begin(self, job: _Job) -> None:
+        """Send a job, unless another one has just found that nobody answers: then it fails as that one did, and is tried later like it."""
+        if self._silence is not None and time.monotonic() - self._silence[0] < SECONDS_OF_SILENCE:
+            raise self._silence[1]
+        self._send(job)
 
     def _send(self, job: _Job) -> None:
         """Send the files of a job. What it waits for began earlier, so that needs no thread that this one holds."""
@@ -164,5 +174,7 @@ class Uploads:
         if not future.cancelled() and (error := future.exception()):
             with self._lock:
                 self._failures += 1
+            if isinstance(error, TrainingError) and error.outcome is Outcome.STORAGE_UNREACHABLE:
+                self._silence = (time.monotonic(), error)
             if isinstance(error, WORTH_ANOTHER_TRY):
                 logger.warning("Upload failed, it is tried again later", extra={"why": str(error)})
