@@ -7,6 +7,7 @@ import asyncio
 import base64
 import copy
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,7 @@ class Api:
         self._config = config
         self._client = AsyncClient(config, ConnectionParams(timeout=httpx2.Timeout(seconds), trust_env=False))
         self._count = count
+        self._pause_until = 0.0
         self.may_write: Callable[[], None] | None = None
         self.clock = ClusterClock()
 
@@ -148,11 +150,14 @@ class Api:
             ApiError: It stays like this.
         """
         for left in reversed(range(tries)):
+            if tries > 1:  # a request that is tried once, of the Lease, cannot wait
+                await self._wait_with_the_others()
             try:
                 return await self._once(verb, path, body, content_type, query)
             except _RetryableError as error:
                 if left == 0:
                     raise error.error from error.__cause__
+                self._pause_until = max(self._pause_until, time.monotonic() + min(_LONGEST_DELAY, error.seconds))
                 delay = _FIRST_DELAY * 2 ** (tries - left) * random.uniform(0.5, 1)
                 await asyncio.sleep(min(_LONGEST_DELAY, max(delay, error.seconds)))
         raise ValueError("A request is tried at least once.")
@@ -160,6 +165,11 @@ class Api:
     async def close(self) -> None:
         """Let the connections go."""
         await self._client.aclose()
+
+    async def _wait_with_the_others(self) -> None:
+        """A server that asks one request to come back later means all of them; and then not in the same instant."""
+        if (seconds := self._pause_until - time.monotonic()) > 0:
+            await asyncio.sleep(seconds * random.uniform(1, 1.2))
 
     async def _once(self, verb: str, path: str, body: Json | None, content_type: str, query: Mapping[str, str] | None) -> Json:
         headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": content_type})

@@ -1,8 +1,12 @@
 """Every call that the operator makes to the API server. permissions.py has a line for each, and a reason."""
 
 import asyncio
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeVar
 
 from charalora_operator.api import APPLY, MERGE, Api, ApiError, Json
 from charalora_operator.model import Create, DeleteJob, DeleteResource, EndJob, Key, Manifest, Resource, Workload
@@ -11,10 +15,11 @@ from charalora_operator.parse import controller_of, resource_of, workload_of
 from charalora_spec.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from charalora_spec.status import Status
 
-_CHUNK = 500
+_CHUNK = 100
 _NOT_FOUND = 404
 _CONFLICT = 409
 _GONE = 410
+_SECONDS_OF_REFUSALS = 5.0
 KUEUE_MISSING = "QueueControllerMissing"
 """Reason of the Workload that stands for: this cluster has no Kueue."""
 
@@ -43,6 +48,9 @@ _WORKLOADS = Collection("kueue.x-k8s.io", "v1beta1", "workloads")
 _CREATED = {"Job": JOBS, "ConfigMap": Collection("", "v1", "configmaps"), "Service": Collection("", "v1", "services")}
 
 
+_Read = TypeVar("_Read")
+
+
 class NotOursError(Exception):
     """A name that we need is taken by somebody else's object; the message says which and what to do."""
 
@@ -52,6 +60,7 @@ class Cluster:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._refusals: dict[str, tuple[float, asyncio.Task[list[Json]]]] = {}
 
     async def get_resource(self, key: Key) -> Resource | None:
         """A CharacterLora as it is now; None when it is gone."""
@@ -62,9 +71,14 @@ class Cluster:
                 return None
             raise
 
-    async def list_all(self, collection: Collection, namespaces: Sequence[str] = ()) -> tuple[tuple[Json, ...], int]:
-        """Every object of a collection, in these namespaces or in all, and the oldest version of the cluster that this shows."""
-        answers = await asyncio.gather(*(self._list(collection, namespace) for namespace in namespaces or [""]))
+    async def list_all(
+        self, collection: Collection, read: Callable[[Json], _Read], namespaces: Sequence[str] = ()
+    ) -> tuple[tuple[_Read, ...], int]:
+        """Every object of a collection, in these namespaces or in all, and the oldest version of the cluster that this shows.
+
+        Of each object remains what `read` makes of it: ten thousand of them as they come are more than this process may hold.
+        """
+        answers = await asyncio.gather(*(self._list(collection, read, namespace) for namespace in namespaces or [""]))
         return tuple(item for items, _ in answers for item in items), min(version for _, version in answers)
 
     async def perform(self, key: Key, action: Create | EndJob | DeleteJob | DeleteResource) -> Json | None:
@@ -115,12 +129,21 @@ class Cluster:
                 raise
 
     async def refusal_of(self, namespace: str, job: str, uid: str) -> str:
-        """Why the Job controller cannot make a Job's pods, in its own words; empty when it did not say."""
-        fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
-        answer = await self._api.request("GET", _EVENTS.path(namespace), query={"fieldSelector": fields})
-        told = [event for event in answer["items"] if event["involvedObject"].get("uid") in {uid, None}]
+        """Why the Job controller cannot make a Job's pods, in its own words, a few seconds old; empty when it did not say."""
+        at, reading = self._refusals.get(namespace, (-math.inf, None))
+        if reading is None or time.monotonic() - at > _SECONDS_OF_REFUSALS:
+            reading = asyncio.create_task(self._refusals_in(namespace))
+            self._refusals[namespace] = time.monotonic(), reading
+        about = [event for event in await asyncio.shield(reading) if event["involvedObject"]["name"] == job]
+        told = [event for event in about if event["involvedObject"].get("uid") in {uid, None}]
         newest: Json = max(told, key=lambda event: int(event["metadata"]["resourceVersion"]), default={})
         return str(newest.get("message", ""))
+
+    async def _refusals_in(self, namespace: str) -> list[Json]:
+        """Those of a namespace at once: the API server looks at each of its Events for every question, and thousands of Jobs may wait."""
+        fields = "involvedObject.kind=Job,reason=FailedCreate"
+        items, _ = await self._list(_EVENTS, dict, namespace, {"fieldSelector": fields})
+        return items
 
     async def workload_of(self, namespace: str, job_uid: str) -> Workload | None:
         """What Kueue has for a Job; None before it has anything. Without Kueue, one that says so."""
@@ -150,10 +173,12 @@ class Cluster:
         """Write a Lease; a conflict when it has changed since it was read."""
         return await self._api.request("PUT", _LEASES.path(lease["metadata"]["namespace"], lease["metadata"]["name"]), lease, tries=1)
 
-    async def _list(self, collection: Collection, namespace: str) -> tuple[list[Json], int]:
+    async def _list(
+        self, collection: Collection, read: Callable[[Json], _Read], namespace: str, only: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[list[_Read], int]:
         """A listing in chunks; one that took so long that its version is gone begins anew."""
-        query = {"limit": str(_CHUNK)} | ({"labelSelector": collection.selector} if collection.selector else {})
-        items: list[Json] = []
+        query = {"limit": str(_CHUNK), **only} | ({"labelSelector": collection.selector} if collection.selector else {})
+        items: list[_Read] = []
         proceed = ""
         while True:
             try:
@@ -163,7 +188,7 @@ class Cluster:
                     raise
                 items, proceed = [], ""
                 continue
-            items += page["items"]
+            items += [read(item) for item in page["items"]]
             proceed = page["metadata"].get("continue", "")
             if not proceed:
                 return items, int(page["metadata"]["resourceVersion"])

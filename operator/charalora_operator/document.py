@@ -1,6 +1,7 @@
 """What the pods are given to read, and what tells one such content from another."""
 
 import json
+from functools import lru_cache
 
 from charalora_operator import names
 from charalora_spec.spec import CharacterLora
@@ -23,6 +24,11 @@ def run_digest(run: CharacterLora) -> str:
 
     Defaults do not count: a field that a newer version adds must not make every resource another one.
     """
-    asked = run.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"spec": _NOT_THE_PODS, "metadata": True})
-    content = json.dumps([run.metadata.namespace, run.metadata.name, asked], sort_keys=True)
-    return names.digest(content, run.metadata.annotations.get(names.RETRY, ""))
+    asked = run.model_dump_json(by_alias=True, exclude_defaults=True, exclude={"spec": _NOT_THE_PODS, "metadata": True})
+    return _digest(run.metadata.namespace, run.metadata.name, asked, run.metadata.annotations.get(names.RETRY, ""))
+
+
+@lru_cache(maxsize=64)
+def _digest(namespace: str, name: str, asked: str, retry: str) -> str:
+    """One visit to a resource asks for it many times."""
+    return names.digest(json.dumps([namespace, name, json.loads(asked)], sort_keys=True), retry)

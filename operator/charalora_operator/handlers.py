@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from charalora_operator.api import Credentials
 from charalora_operator.mirror import Kind, Mirror
@@ -18,7 +19,7 @@ from charalora_operator.settings import Settings
 from charalora_spec.spec import GROUP, PLURAL, VERSION
 
 _WATCHED = {Kind.RESOURCES: (GROUP, VERSION, PLURAL), Kind.JOBS: ("batch", "v1", "jobs"), Kind.PODS: ("", "v1", "pods")}
-_CHUNK = 500
+_CHUNK = 100  # pages of more would be most of our memory
 
 
 class _Patience:
@@ -29,6 +30,14 @@ class _Patience:
         while True:
             yield delay * random.uniform(0.5, 1)
             delay = min(30.0, delay * 2)
+
+
+class _Forgetful(ResourceMemories):
+    """kopf keeps a record of every object, for handlers of kinds that we do not use: with ten thousand trainings, half of our memory."""
+
+    async def recall(self, *args: Any, **more: Any) -> ResourceMemory:
+        """A record that nobody keeps."""
+        return await super().recall(*args, **more | {"ephemeral": True})
 
 
 async def watch(
@@ -46,6 +55,7 @@ async def watch(
     await kopf.operator(
         registry=registry,
         settings=_settings(),
+        memories=_Forgetful(),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
@@ -67,7 +77,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True  # it would list and watch namespaces and CRDs
     settings.posting.enabled = False
     settings.queueing.worker_limit = None  # a limit divides by idle_timeout: that many objects a second and no more
-    settings.queueing.idle_timeout = 0.5
+    settings.queueing.idle_timeout = 0.1  # seconds for which a worker holds its object after the last event
     settings.networking.error_backoffs = _Patience()
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5

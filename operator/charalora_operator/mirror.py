@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from charalora_operator.model import JobFacts, JobState, Key, Observed, PodFacts
+from charalora_operator.model import JobFacts, JobState, Key, Observed, PodFacts, Resource
 from charalora_operator.names import TRAINING
-from charalora_operator.parse import Body, Place, State, job_of, place_of_owned, place_of_resource, pod_of, state_of
+from charalora_operator.parse import Body, Place, State, job_of, place_of_owned, place_of_resource, pod_of, state_of, unpacked
 
 
 class Kind(Enum):
@@ -29,18 +29,20 @@ class Kind(Enum):
         self.facts = facts
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is kept of an object."""
+
+    place: Place
+    facts: Any
+
+
 @dataclass(frozen=True)
 class Listing:
     """A complete listing of one kind, and the version of the cluster that it shows."""
 
-    bodies: tuple[Body, ...]
+    entries: tuple[Entry | None, ...]
     version: int
-
-
-@dataclass(frozen=True)
-class _Entry:
-    place: Place
-    facts: Any
 
 
 class _Shelf:
@@ -48,7 +50,7 @@ class _Shelf:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._by_key: dict[Key, set[str]] = {}
         self._watched: dict[str, int] = {}  # the version that a watch event told last
         self._deleted: dict[str, int] = {}  # since the last listing began
@@ -56,13 +58,16 @@ class _Shelf:
         self.proven = clock()
 
     @property
-    def entries(self) -> Iterable[_Entry]:
+    def entries(self) -> Iterable[Entry]:
         return self._entries.values()
 
-    def of(self, key: Key) -> list[_Entry]:
+    def find(self, uid: str) -> Entry | None:
+        return self._entries.get(uid)
+
+    def of(self, key: Key) -> list[Entry]:
         return [self._entries[uid] for uid in self._by_key.get(key, ())]
 
-    def event(self, entry: _Entry, *, deleted: bool) -> bool:
+    def event(self, entry: Entry, *, deleted: bool) -> bool:
         """Take a watch event in; whether it told anything new."""
         self.proven = self._clock()
         place, known = entry.place, self._entries.get(entry.place.uid)
@@ -78,7 +83,7 @@ class _Shelf:
             return False
         return self.learn(entry)
 
-    def learn(self, entry: _Entry) -> bool:
+    def learn(self, entry: Entry) -> bool:
         """Take the answer to a write in, or an event; whether it is newer than what is known."""
         place, known = entry.place, self._entries.get(entry.place.uid)
         if place.uid in self._deleted or (known is not None and place.version <= known.place.version):
@@ -86,7 +91,7 @@ class _Shelf:
         self._put(entry)
         return True
 
-    def replace(self, entries: Mapping[str, _Entry], version: int) -> set[Key]:
+    def replace(self, entries: Mapping[str, Entry], version: int) -> set[Key]:
         """Take a complete listing in; the keys for which it told anything new."""
         unseen = [uid for uid, entry in entries.items() if self._watched.get(uid, -1) < entry.place.version]
         if not unseen:
@@ -105,7 +110,7 @@ class _Shelf:
         for uid in list(self._by_key.get(key, ())):
             self._drop(uid)
 
-    def _put(self, entry: _Entry) -> None:
+    def _put(self, entry: Entry) -> None:
         self._entries[entry.place.uid] = entry
         self._by_key.setdefault(entry.place.key, set()).add(entry.place.uid)
 
@@ -142,10 +147,18 @@ class Mirror:
         """Whether every kind was listed once: before that, what is missing here may well exist."""
         return len(self._complete) == len(Kind)
 
+    def read(self, kind: Kind, body: Body) -> Entry | None:
+        """What is to be kept of a listed object; of one that has not changed, what is kept already."""
+        place = kind.place(body)
+        if place is None:
+            return None
+        known = self._shelves[kind].find(place.uid)
+        return known if known is not None and known.place == place else Entry(place, kind.facts(body))
+
     def event(self, kind: Kind, body: Body, *, deleted: bool) -> Key | None:
         """Take a watch event in; the key that it told something new about."""
         place = kind.place(body)
-        if place is None or not self._shelves[kind].event(_Entry(place, kind.facts(body)), deleted=deleted):
+        if place is None or not self._shelves[kind].event(Entry(place, kind.facts(body)), deleted=deleted):
             return None
         return place.key
 
@@ -153,13 +166,18 @@ class Mirror:
         """Take the API server's answer to a write of ours in: the next visit must not miss it because its event is still on its way."""
         place = kind.place(body)
         if place is not None:
-            self._shelves[kind].learn(_Entry(place, kind.facts(body)))
+            self._shelves[kind].learn(Entry(place, kind.facts(body)))
 
     def replace(self, kind: Kind, listing: Listing) -> set[Key]:
         """Take a complete listing in; the keys that it told something new about."""
-        entries = {place.uid: _Entry(place, kind.facts(body)) for body in listing.bodies if (place := kind.place(body)) is not None}
+        entries = {entry.place.uid: entry for entry in listing.entries if entry is not None}
         self._complete.add(kind)
         return self._shelves[kind].replace(entries, listing.version)
+
+    def resource(self, key: Key) -> Resource | None:
+        """A CharacterLora as it was when it was last told of; None when nothing is known of it."""
+        entry = max(self._shelves[Kind.RESOURCES].of(key), key=lambda one: one.place.version, default=None)
+        return unpacked(entry.facts) if entry is not None else None
 
     def observed(self, key: Key, uid: str) -> Observed:
         """The Jobs and Pods of one resource; an earlier one of the same name has none here."""

@@ -1,5 +1,7 @@
 """What the API server answers, as the values of model.py. Nothing here raises for what a user or another controller wrote."""
 
+import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,10 +50,12 @@ class State:
     Attributes:
         reason: Reason of its condition Succeeded, Pending before the first visit.
         finished: Whether nothing will happen to it any more.
+        packed: All that is read of it, in a tenth of the memory: see `unpacked`.
     """
 
     reason: str
     finished: bool
+    packed: bytes
 
 
 def place_of_resource(body: Body) -> Place:
@@ -96,7 +100,14 @@ def _run(body: Body) -> tuple[CharacterLora | None, str]:
 def state_of(body: Body) -> State:
     """A CharacterLora's state."""
     succeeded = _condition(body, Condition.SUCCEEDED.value)
-    return State(succeeded.get("reason", "Pending"), succeeded.get("status") in {"True", "False"})
+    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    packed = zlib.compress(json.dumps({**body, "metadata": metadata}).encode(), 1)
+    return State(succeeded.get("reason", "Pending"), succeeded.get("status") in {"True", "False"}, packed)
+
+
+def unpacked(state: State) -> Resource:
+    """A CharacterLora as it was when its state was read."""
+    return resource_of(json.loads(zlib.decompress(state.packed)))
 
 
 def job_of(body: Body) -> JobFacts:

@@ -113,7 +113,7 @@ def _checked(scene: _Scene) -> _Step:
     job = scene.observed.jobs.get(names.preflight_job(run.metadata.name, document.run_digest(run)))
     if job is None:
         make = tuple(Create(manifest) for manifest in desired.manifests_of_check(scene.resource, run, scene.settings))
-        return _Step(Picture(attempts, waiting=(Outcome.CHECKING, "The check is being started.")), make)
+        return _Step(Picture(attempts, waiting=(Outcome.CHECKING, Outcome.CHECKING.meaning)), make)
     pods = scene.observed.pods_of(job.name)
     checked = _as_written(end_of(job, pods, scene.now), pods, scene.resource.status)
     if checked is None:

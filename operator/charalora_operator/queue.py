@@ -1,4 +1,7 @@
-"""Which resources are due: a queue that forgets duplicates and never hands out one key twice at the same time."""
+"""Which resources are due: a queue that forgets duplicates and never hands out one key twice at the same time.
+
+Namespaces take turns: thousands of resources in one of them do not make another one's only resource wait.
+"""
 
 import asyncio
 import heapq
@@ -17,7 +20,7 @@ class KeyQueue:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._ready: dict[Key, float] = {}  # since when, oldest first
+        self._ready: dict[str, dict[Key, float]] = {}  # since when, oldest first, by namespace; that whose turn it is first
         self._working: dict[Key, float] = {}
         self._again: set[Key] = set()
         self._later: list[tuple[float, Key]] = []
@@ -31,7 +34,7 @@ class KeyQueue:
         if key in self._working:
             self._again.add(key)
         else:
-            self._ready.setdefault(key, self._clock())
+            self._ready.setdefault(key.namespace, {}).setdefault(key, self._clock())
             self._changed.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -47,8 +50,8 @@ class KeyQueue:
         while not self._closed:
             self._wake()
             if self._ready:
-                key = next(iter(self._ready))
-                self._working[key] = self._ready.pop(key)
+                key, since = self._next()
+                self._working[key] = since
                 self._due.pop(key, None)  # this visit says anew when the next one is due
                 return key
             self._changed.clear()
@@ -79,13 +82,23 @@ class KeyQueue:
     @property
     def depth(self) -> int:
         """How many keys are due and not yet worked on."""
-        return len(self._ready)
+        return sum(len(keys) for keys in self._ready.values())
 
     @property
     def oldest(self) -> float:
         """Seconds for which the oldest key has been due, worked on or not; 0 when none is."""
-        since = [next(iter(self._ready.values()), None), min(self._working.values(), default=None)]
-        return max((self._clock() - moment for moment in since if moment is not None), default=0.0)
+        since = [*(next(iter(keys.values())) for keys in self._ready.values()), *self._working.values()]
+        return max((self._clock() - moment for moment in since), default=0.0)
+
+    def _next(self) -> tuple[Key, float]:
+        """The oldest key of the namespace whose turn it is; that one is the last in turn then."""
+        namespace, keys = next(iter(self._ready.items()))
+        key = next(iter(keys))
+        since = keys.pop(key)
+        del self._ready[namespace]
+        if keys:
+            self._ready[namespace] = keys
+        return key, since
 
     def _end(self, key: Key) -> None:
         del self._working[key]

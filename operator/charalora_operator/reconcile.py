@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from charalora_operator.api import ApiError
 from charalora_operator.cluster import Cluster, NotOursError
@@ -14,7 +14,7 @@ from charalora_operator.metrics import Metrics
 from charalora_operator.mirror import Kind, Mirror
 from charalora_operator.model import Action, Create, JobState, Key, Observed, Resource
 from charalora_operator.names import COMPONENT, TRAINING
-from charalora_operator.plan import plan_of
+from charalora_operator.plan import Plan, plan_of
 from charalora_operator.progress import Progress
 from charalora_operator.queue import KeyQueue
 from charalora_operator.settings import Settings
@@ -23,7 +23,23 @@ from charalora_spec.status import Status
 logger = logging.getLogger(__name__)
 
 _TIME_FOR_PODS = 5.0
+_LONGEST_TIME_FOR_PODS = 60.0
 _TIME_IN_QUEUE = 30.0
+
+
+@dataclass(frozen=True)
+class _View:
+    """A resource, what is known of its world, and what follows from both."""
+
+    resource: Resource
+    observed: Observed
+    plan: Plan
+    now: datetime
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is to be written."""
+        return bool(self.plan.actions) or self.plan.status != self.resource.status
 
 
 @dataclass(frozen=True)
@@ -44,25 +60,43 @@ class Reconciler:
             await self._visit(key)
 
     async def reconcile(self, key: Key) -> None:
-        """Do for one resource what is to be done now."""
+        """Do for one resource what is to be done now.
+
+        Most visits find that nothing is to be done, and for that the mirror is good enough: what it lacks is still to be told, and then
+        comes another visit. Before anything is written, the resource is read as it is now.
+        """
+        known = self.mirror.resource(key)
+        if known is not None and not (view := await self._look(known)).has_work:
+            self._come_back(view)
+            return
         resource = await self.cluster.get_resource(key)
         if resource is None:
             self.mirror.forget(key)
             return
+        await self._carry_out(await self._look(resource))
+
+    async def _look(self, resource: Resource) -> _View:
         observed = await self._observe(resource)
         now = self.clock()
-        plan = plan_of(resource, observed, self.settings, now)
+        return _View(resource, observed, plan_of(resource, observed, self.settings, now), now)
+
+    async def _carry_out(self, view: _View) -> None:
+        """Act, say what is so, and tell what is new."""
+        resource, plan, now = view.resource, view.plan, view.now
         try:
             for action in plan.actions:
-                await self._perform(resource, observed, action, plan.status, now)
+                await self._perform(resource, view.observed, action, plan.status, now)
         except NotOursError as error:
-            plan = plan_of(resource, replace(observed, in_the_way=str(error)), self.settings, now)
+            plan = plan_of(resource, replace(view.observed, in_the_way=str(error)), self.settings, now)
         if plan.status != resource.status:
             self.mirror.learn(Kind.RESOURCES, await self.cluster.write_status(resource, plan.status))
             self.metrics.told(resource, plan.status, now)
             await self._tell(resource, plan.status, now)
-        if plan.requeue_after is not None:
-            self.queue.add_after(key, plan.requeue_after)
+        self._come_back(replace(view, plan=plan))
+
+    def _come_back(self, view: _View) -> None:
+        if view.plan.requeue_after is not None:
+            self.queue.add_after(view.resource.key, view.plan.requeue_after)
 
     async def _visit(self, key: Key) -> None:
         """Reconcile; what fails is tried again later, so that one resource never stops the others."""
@@ -95,9 +129,11 @@ class Reconciler:
                     self.queue.add_after(key, _TIME_FOR_PODS if workload is None else _TIME_IN_QUEUE)
             if job.state is not JobState.ACTIVE or job.deleting or observed.pods_of(job.name):
                 continue
-            if self.clock() - (job.started or job.created) >= timedelta(seconds=_TIME_FOR_PODS):
+            age = (self.clock() - (job.started or job.created)).total_seconds()
+            if age >= _TIME_FOR_PODS:
                 refused[job.name] = await self.cluster.refusal_of(key.namespace, job.name, job.uid)
-            self.queue.add_after(key, _TIME_FOR_PODS)  # nothing happens that would bring us back
+            # Nothing happens that would bring us back. Thousands of Jobs that wait for a slow Job controller must not keep us busy, though.
+            self.queue.add_after(key, min(_LONGEST_TIME_FOR_PODS, max(_TIME_FOR_PODS, age / 2)))
         return replace(observed, workload=workload, refused={job: why for job, why in refused.items() if why})
 
     async def _perform(self, resource: Resource, observed: Observed, action: Action, status: Status, now: datetime) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 
 from charalora_operator.api import ApiError
 from charalora_operator.cluster import JOBS, PODS, RESOURCES, Cluster
@@ -23,7 +24,7 @@ async def resync(cluster: Cluster, mirror: Mirror, queue: KeyQueue, settings: Se
     """
     changed = set()
     for kind, collection in _COLLECTIONS.items():
-        changed |= mirror.replace(kind, Listing(*await cluster.list_all(collection, settings.namespaces)))
+        changed |= mirror.replace(kind, Listing(*await cluster.list_all(collection, partial(mirror.read, kind), settings.namespaces)))
     for key in changed.union(mirror.unfinished()):
         queue.add(key)
 

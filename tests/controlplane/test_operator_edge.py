@@ -181,7 +181,7 @@ def _install(plane: Plane) -> None:
 
     def allowed() -> bool:
         try:
-            return bool(plane.as_operator(lambda cluster: cluster.list_all(RESOURCES)))
+            return bool(plane.as_operator(lambda cluster: cluster.list_all(RESOURCES, dict)))
         except ApiError:
             return False
 
@@ -274,7 +274,7 @@ def test_what_stands_already_is_left_as_it_is(plane: Plane) -> None:
     for manifest in (config_map(resource), training(resource)):
         performed(plane, resource, Create(manifest))
         performed(plane, resource, Create(manifest))
-    jobs, _ = plane.as_operator(lambda cluster: cluster.list_all(JOBS, [resource.key.namespace]))
+    jobs, _ = plane.as_operator(lambda cluster: cluster.list_all(JOBS, dict, [resource.key.namespace]))
     assert ["surtr-a1"] == [job["metadata"]["name"] for job in jobs]
 
 
@@ -343,7 +343,7 @@ def test_a_listing_has_every_chunk(plane: Plane, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cluster_calls, "_CHUNK", 2)
     one, other = plane.namespace(), plane.namespace()
     made = {plane.resource(namespace, f"surtr-{number}").key for namespace in (one, other) for number in range(5)}
-    bodies, version = plane.as_operator(lambda cluster: cluster.list_all(RESOURCES, [one, other]))
+    bodies, version = plane.as_operator(lambda cluster: cluster.list_all(RESOURCES, dict, [one, other]))
     assert made == {Key(body["metadata"]["namespace"], body["metadata"]["name"]) for body in bodies}
     assert version >= max(int(body["metadata"]["resourceVersion"]) for body in bodies if body["metadata"]["namespace"] == one)
 

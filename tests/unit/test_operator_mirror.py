@@ -53,6 +53,11 @@ def resource(version: int, name: str = "surtr", uid: str = "uid-1", **succeeded:
     return {"metadata": metadata, "status": {"conditions": [{"type": "Succeeded", **succeeded}]} if succeeded else {}}
 
 
+def replaced(mirror: Mirror, kind: Kind, bodies: tuple[dict[str, Any], ...], version: int) -> set[Key]:
+    """Take a complete listing in."""
+    return mirror.replace(kind, Listing(tuple(mirror.read(kind, body) for body in bodies), version))
+
+
 def jobs(mirror: Mirror) -> set[str]:
     """The Jobs of surtr that the mirror shows."""
     return set(mirror.observed(SURTR, "uid-1").jobs)
@@ -66,14 +71,14 @@ def test_an_event_is_news_once(mirror: Mirror) -> None:
 
 
 def test_an_old_event_does_not_overwrite_a_newer_listing(mirror: Mirror) -> None:
-    mirror.replace(Kind.JOBS, Listing((job(9, startTime="2026-06-01T12:00:05Z"),), 10))
+    replaced(mirror, Kind.JOBS, (job(9, startTime="2026-06-01T12:00:05Z"),), 10)
     assert mirror.event(Kind.JOBS, job(8), deleted=False) is None
     assert mirror.observed(SURTR, "uid-1").jobs["surtr-a1"].started is not None
 
 
 @pytest.mark.fault(Fault.EVENTS_DISORDERED)
 def test_an_old_event_does_not_bring_back_what_a_listing_did_not_show(mirror: Mirror) -> None:
-    mirror.replace(Kind.JOBS, Listing((), 10))
+    replaced(mirror, Kind.JOBS, (), 10)
     assert mirror.event(Kind.JOBS, job(8), deleted=False) is None
     assert jobs(mirror) == set()
 
@@ -82,13 +87,13 @@ def test_an_old_event_does_not_bring_back_what_a_listing_did_not_show(mirror: Mi
 def test_a_listing_drops_what_was_deleted_unseen(mirror: Mirror) -> None:
     """A watch that had to begin anew never tells of deletions in between."""
     mirror.event(Kind.JOBS, job(5), deleted=False)
-    assert mirror.replace(Kind.JOBS, Listing((), 10)) == {SURTR}
+    assert replaced(mirror, Kind.JOBS, (), 10) == {SURTR}
     assert jobs(mirror) == set()
 
 
 def test_a_listing_keeps_what_was_made_after_it_began(mirror: Mirror) -> None:
     mirror.event(Kind.JOBS, job(12), deleted=False)
-    assert mirror.replace(Kind.JOBS, Listing((), 10)) == set()
+    assert replaced(mirror, Kind.JOBS, (), 10) == set()
     assert jobs(mirror) == {"surtr-a1"}
 
 
@@ -96,19 +101,19 @@ def test_a_listing_keeps_what_was_made_after_it_began(mirror: Mirror) -> None:
 def test_a_listing_does_not_bring_back_what_was_deleted_after_it_began(mirror: Mirror) -> None:
     mirror.event(Kind.JOBS, job(5), deleted=False)
     assert mirror.event(Kind.JOBS, job(12), deleted=True) == SURTR
-    assert mirror.replace(Kind.JOBS, Listing((job(5),), 10)) == set()
+    assert replaced(mirror, Kind.JOBS, (job(5),), 10) == set()
     assert jobs(mirror) == set()
 
 
 def test_a_listing_tells_what_the_watch_did_not(mirror: Mirror) -> None:
     mirror.event(Kind.JOBS, job(5), deleted=False)
-    assert mirror.replace(Kind.JOBS, Listing((job(7),), 10)) == {SURTR}
-    assert mirror.replace(Kind.JOBS, Listing((job(7),), 11)) == set()
+    assert replaced(mirror, Kind.JOBS, (job(7),), 10) == {SURTR}
+    assert replaced(mirror, Kind.JOBS, (job(7),), 11) == set()
 
 
 def test_our_own_write_is_known_before_its_event_comes(mirror: Mirror) -> None:
     """Else the next visit would begin the same attempt again, or even the next one; and the event is no news then."""
-    mirror.replace(Kind.JOBS, Listing((), 10))
+    replaced(mirror, Kind.JOBS, (), 10)
     mirror.learn(Kind.JOBS, job(11))
     assert jobs(mirror) == {"surtr-a1"}
     assert mirror.event(Kind.JOBS, job(11), deleted=False) is None
@@ -128,7 +133,7 @@ def test_what_we_wrote_is_not_what_the_watch_told(mirror: Mirror, clock: Clock) 
     """A silent watch is not proven alive by our own answers."""
     mirror.learn(Kind.JOBS, job(11))
     clock.now = 100
-    mirror.replace(Kind.JOBS, Listing((job(11),), 12))
+    replaced(mirror, Kind.JOBS, (job(11),), 12)
     assert mirror.ages()["jobs"] == 100
 
 
@@ -142,7 +147,7 @@ def test_the_last_words_of_a_deleted_pod_are_known_until_a_listing_shows_that_it
 
     assert [75] == [one.ending.exit_code for one in mirror.observed(SURTR, "uid-1").pods if one.ending]
     assert mirror.event(Kind.PODS, pod(7, phase="Running"), deleted=False) is None
-    assert mirror.replace(Kind.PODS, Listing((), 9)) == {SURTR}
+    assert replaced(mirror, Kind.PODS, (), 9) == {SURTR}
     assert () == mirror.observed(SURTR, "uid-1").pods
 
 
@@ -180,7 +185,7 @@ def test_it_has_caught_up_when_every_kind_was_listed(mirror: Mirror) -> None:
     """Before that, what is missing here may well exist."""
     for kind in Kind:
         assert not mirror.caught_up
-        mirror.replace(kind, Listing((), 1))
+        replaced(mirror, kind, (), 1)
     assert mirror.caught_up
 
 
@@ -211,7 +216,7 @@ def test_a_quiet_cluster_makes_no_watch_old(mirror: Mirror, clock: Clock) -> Non
     mirror.event(Kind.JOBS, job(5), deleted=False)
     clock.now = 1000
     assert mirror.ages()["jobs"] == 1000
-    mirror.replace(Kind.JOBS, Listing((job(5),), 10))
+    replaced(mirror, Kind.JOBS, (job(5),), 10)
     assert mirror.ages()["jobs"] == 0
 
 
@@ -219,7 +224,7 @@ def test_a_watch_that_is_silent_while_things_happen_grows_old(mirror: Mirror, cl
     """However often the cluster is listed meanwhile."""
     mirror.event(Kind.JOBS, job(5), deleted=False)
     for clock.now in (100.0, 200.0, 300.0):
-        mirror.replace(Kind.JOBS, Listing((job(6),), 10))
+        replaced(mirror, Kind.JOBS, (job(6),), 10)
     assert mirror.ages()["jobs"] == 300
     mirror.event(Kind.JOBS, job(6), deleted=False)
     assert mirror.ages()["jobs"] == 0

@@ -61,6 +61,17 @@ def test_keys_come_in_the_order_in_which_they_became_due(queue: KeyQueue, taken:
     assert (taken(), taken()) == (SURTR, EXUSIAI)
 
 
+def test_thousands_of_one_namespace_do_not_make_the_only_one_of_another_wait(queue: KeyQueue, taken: Taken) -> None:
+    """Namespaces take turns; within one, the order counts."""
+    for number in range(5000):
+        queue.add(Key("crowd", f"character-{number}"))
+    queue.add(SURTR)
+    queue.add(EXUSIAI)
+
+    assert [Key("crowd", "character-0"), SURTR, Key("crowd", "character-1"), EXUSIAI] == [taken() for _ in range(4)]
+    assert (queue.depth, taken()) == (4998, Key("crowd", "character-2"))
+
+
 def test_nobody_gets_a_key_that_is_being_worked_on(queue: KeyQueue, taken: Taken) -> None:
     """What happens to it meanwhile makes it due again afterwards, once."""
     queue.add(SURTR)
