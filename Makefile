@@ -1,9 +1,9 @@
 # Each target does its own set-up: the virtual environment and what stands in it are made by devtools/venv.sh, once.
 # `make` alone lists the targets. Variables: PYTHON (3.11 or newer), CHARALORA_CACHE (where large downloads are kept), WORKERS (test
-# processes, 2), PYTEST (more arguments for pytest).
+# processes, 2), PYTEST (more arguments for pytest), SIZES and RUNNING (how many resources and trainings bench-operator has).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proof bench soak generate lock clean venv cluster-up cluster-down cluster-status
+.PHONY: help demo test check proof bench bench-operator soak generate lock clean venv cluster-up cluster-down cluster-status
 SHELL := bash
 VENV := .venv/bin/python
 PYTEST ?=
@@ -38,6 +38,10 @@ proof: venv ## Prove that training learns the character: several trainings, judg
 
 bench: venv ## Measure training steps against the plain diffusers, peft and accelerate loop, side by side.
 	@$(VENV) benchmarks/trainer.py
+
+bench-operator: venv ## Measure how many trainings one operator carries, beside a plain client; ten minutes, SIZES="100" for less.
+	@$(VENV) devcluster/binaries.py > /dev/null
+	@$(VENV) benchmarks/load.py $(if $(SIZES),--sizes $(SIZES)) $(if $(RUNNING),--running $(RUNNING))
 
 MINUTES ?= 30
 soak: venv ## Do random faults to a stream of small trainings for MINUTES (30), and check that every end is true and nothing is left.

@@ -9,21 +9,18 @@ Each side is a process of its own. They take turns, a round of steps each, so th
 import argparse
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import IO, Any, cast
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+from record import RESULTS, ROOT, listed, machine, write
+
 OURS = "ours"
 SIDES = {
     OURS: "Charalora",
@@ -152,29 +149,13 @@ def agreement_text(agreement: Mapping[str, Any]) -> str:
     )
 
 
-def machine(device: str) -> dict[str, Any]:
+def machine_of(device: str) -> dict[str, Any]:
     """Where this was measured."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    facts = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": commit,
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        **{library: version(library) for library in LIBRARIES},
-    }
+    facts = machine(LIBRARIES)
     if device == "cuda":
         query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
         facts["gpu"] = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
     return facts
-
-
-def processor() -> str:
-    """The processor's name, as the system gives it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def document(result: Mapping[str, Any]) -> str:
@@ -185,21 +166,9 @@ def document(result: Mapping[str, Any]) -> str:
         table(result),
         f"{setting['rounds']} rounds of {setting['steps']} steps each, the sides in turns.",
         f"On the same batch: {agreement_text(result['agreement'])}.",
-        "\n".join(f"- {name}: {value}" for name, value in facts.items()),
+        listed(facts),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def write(result: Mapping[str, Any], folder: Path) -> Path:
-    """Leave the result as JSON and as a page; the page's path."""
-    setting, facts = result["setting"], result["machine"]
-    where = facts.get("gpu", facts["processor"]).split(",")[0].lower().replace(" ", "-")
-    name = f"{facts['date'][:10]}-{where}-{setting['model']}-{setting['precision']}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    page = folder / f"{name}.md"
-    page.write_text(document(result), encoding="utf-8")
-    return page
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
@@ -228,14 +197,15 @@ def main(given: Sequence[str]) -> int:
     width, height = map(int, (asked.size or SIZES[asked.model]).split("x"))
     setting = {"model": asked.model, "precision": asked.precision, "width": width, "height": height}
     setting |= {"batch": asked.batch, "steps": asked.steps, "rounds": asked.rounds, "device": asked.device}
-    facts = machine(asked.device)
+    facts = machine_of(asked.device)
     try:
         result = measure(setting, [OURS, *asked.against]) | {"machine": facts}
     except SideFailedError as failure:
         print(failure, file=sys.stderr)
         return 1
     print(f"\n{table(result)}\n")
-    say(f"Written to {os.path.relpath(write(result, asked.output))}.")
+    page = write(result, f"{asked.model}-{asked.precision}", document(result), asked.output)
+    say(f"Written to {os.path.relpath(page)}.")
     return 0
 
 

@@ -184,17 +184,18 @@ def alone(folder: Path, *, controllers: bool) -> Iterator[ControlPlane]:
     plane = ControlPlane(folder, "127.0.0.1", *ports)
     plane.prepare()
     with ExitStack() as ending:
-        _spawn(plane.etcd(), folder / "logs/etcd.log", ending)
-        server = _spawn(plane.api_server(), folder / "logs/kube-apiserver.log", ending)
+        spawn(plane.etcd(), folder / "logs/etcd.log", ending)
+        server = spawn(plane.api_server(), folder / "logs/kube-apiserver.log", ending)
         hint = f"See {folder / 'logs/kube-apiserver.log'}."
         daemons.wait_for("An API server that is ready", lambda: server.poll() is not None or plane.ready(), hint=hint)
         plane.write_kubeconfigs()
         if controllers:
-            _spawn(plane.controller_manager(), folder / "logs/kube-controller-manager.log", ending)
+            spawn(plane.controller_manager(), folder / "logs/kube-controller-manager.log", ending)
         yield plane
 
 
-def _spawn(command: list[str | Path], log: Path, ending: ExitStack) -> subprocess.Popen[bytes]:
+def spawn(command: list[str | Path], log: Path, ending: ExitStack) -> subprocess.Popen[bytes]:
+    """Start a program that ends with the stack."""
     log.parent.mkdir(parents=True, exist_ok=True)
     # Where setpriv is at hand (all of Debian), it ends with this process, however that ends.
     guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
