@@ -56,10 +56,17 @@ def main() -> int:
         say(f"Step {saved}: the judge of the toy world recognises her in {share:.2f} of what the pictures show.")
     say(f"Done in {(time.monotonic() - began) / 60:.1f} minutes. Open this one in a browser:")
     print(f"\n    {shown(PLACE / OUTPUT[1] / 'report.html')}\n", flush=True)
+    tell_where_to_look(target)
+    return 0
+
+
+def tell_where_to_look(target: Target) -> None:
+    """At the cluster that stays, its figures and the dashboards of them."""
     say(f"The cluster stays: `{kubectl(target)} --namespace {NAMESPACE} get clora`; `make cluster-down` ends it.")
     if target.prometheus:
-        say(f"Prometheus answers at {target.prometheus}.")
-    return 0
+        say(f"Prometheus answers at {target.prometheus}; what the dashboards show of it:")
+        print(f"\n    .venv/bin/python devtools/render_dashboards.py --training {NAMESPACE}/{NAME} --pictures build/demo\n", flush=True)
+    say("Into a Grafana: import charts/charalora/dashboards/*.json by hand, or set monitoring.dashboards.enabled (docs/observability.md).")
 
 
 def say(sentence: str) -> None:

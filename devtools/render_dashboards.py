@@ -7,6 +7,7 @@ Without --prometheus it asks that of the development cluster. The exit code is 1
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -69,7 +70,8 @@ def answers(board: Board) -> Iterator[tuple[Query, tuple[Series, ...]]]:
 
 def line(query: Query, series: tuple[Series, ...]) -> str:
     """A row of the table: dashboard, panel, how many series, the newest value of the first."""
-    newest = f"{series[0].points[-1][1]:.6g}" if has_data(series) else "needs a GPU" if needs_gpu(query) else "NO DATA"
+    known = [value for one in series for _, value in one.points if not math.isnan(value)]
+    newest = f"{known[-1]:.6g}" if known else "needs a GPU" if needs_gpu(query) else "NO DATA"
     return f"{query.board.partition(' / ')[2]:<13} {query.panel[:34]:<34} {query.letter}  {len(series):>3} series  {newest}"
 
 

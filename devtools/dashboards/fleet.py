@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.common import BigValueColorMode
 
 from charalora_spec.outcome import FINAL, Outcome
-from dashboards.looks import BLUE, GREEN, ORANGE, RED, YELLOW, as_gauge, in_colour, shown_as, steps, to_training
+from dashboards.looks import BLUE, GREEN, ORANGE, PURPLE, RED, YELLOW, as_gauge, in_colour, shown_as, steps, to_training
 from dashboards.panels import at_the_end, bars, board, choice, every, lines, number, over_time, row, rows, stacked
 
 HERE = 'namespace=~"$namespace"'
@@ -60,6 +60,7 @@ def _now(made: Dashboard) -> None:
         )
         .thresholds(steps(GREEN, {1: RED}))
         .color_mode(BigValueColorMode.BACKGROUND)
+        .no_value("0")
         .span(3)
     )
     ended = f"increase(charalora_training_outcomes_total{{{HERE}}}[$__range])"
@@ -132,9 +133,12 @@ def _running(made: Dashboard) -> None:
     )
     states = f"sum by (state) (charalora_trainings{{{HERE}}})"
     made.with_panel(
-        stacked(lines("Trainings by state", "What `kubectl get clora` shows as STATE.", "short", over_time(states, "{{state}}"))).decimals(
-            0
-        )
+        stacked(lines("Trainings by state", "What `kubectl get clora` shows as STATE.", "short", over_time(states, "{{state}}")))
+        .override_by_name("Running", in_colour(GREEN))
+        .override_by_name("Pending", in_colour(YELLOW))
+        .override_by_name("Suspended", in_colour(PURPLE))
+        .override_by_name("Succeeded", in_colour(BLUE))
+        .decimals(0)
     )
     speed = f"topk(10, sum by (namespace, resource) (charalora_images_per_second{{{HERE}}}))"
     made.with_panel(
@@ -171,7 +175,7 @@ def _ends(made: Dashboard) -> None:
         "Done": f"{_last_of('step')} / {_last_of('steps')}",
         "Attempts": f"count by (namespace, resource) ({attempts})",
         "Saved step": _last_of("last_checkpoint_step"),
-        "Skipped steps": _last_of("nonfinite_steps_total"),
+        "Skipped": _last_of("nonfinite_steps_total"),
     }
     made.with_panel(
         rows(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dashboards.asking import Series, Window
-from dashboards.canvas import LINE, MUTED, NAMED, PALETTE, Answers, Box, Look, Panel, Place
+from dashboards.canvas import LINE, MUTED, PALETTE, Answers, Box, Look, Panel, Place
 from dashboards.tables import table
 
 
@@ -16,11 +16,11 @@ def number(place: Place, box: Box, panel: Panel, answers: Answers, _: Window) ->
     look = Look(panel, panel["title"])
     filled = panel["options"]["colorMode"] == "background"
     if filled:
-        place.rectangle((x + 1, y + 1, width - 2, height - 2), look.at(found[-1][1]) if found else NAMED["green"], 0.85)
+        place.rectangle((x + 1, y + 1, width - 2, height - 2), look.at(found[-1][1] if found else 0.0), 0.85)
     for at, (name, value) in enumerate(found or [("", float("nan"))]):
         middle = x + width * (at + 0.5) / max(1, len(found))
         colour = "#ffffff" if filled else look.at(value) if found else MUTED
-        words = look.shown(value)
+        words = look.shown(value) if found else look.of("noValue", "–")
         size = min(27.0, (width / max(1, len(found)) - 16) / (1.05 * len(words)))
         place.text(middle, y + height * 0.6, words, anchor="center", size=size, weight="bold", colour=colour)
         if len(found) > 1:
@@ -43,7 +43,7 @@ def lines(place: Place, box: Box, panel: Panel, answers: Answers, window: Window
         colour = look.colour or PALETTE[at % len(PALETTE)]
         opacity = (look.of("custom.fillOpacity", custom.get("fillOpacity", 0)) or 0) / 100
         style = "--" if look.of("custom.lineStyle") else "-"
-        for times, values in _unbroken(one, window.step):
+        for times, values in _unbroken(one, panel, window.step):
             low = [below.get(time, 0.0) if stack else 0.0 for time in times]
             high = [value + base for value, base in zip(values, low, strict=True)]
             axes.plot(times, high, color=colour, linewidth=1.5, linestyle=style, marker="." if len(times) == 1 else None)
@@ -56,8 +56,8 @@ def lines(place: Place, box: Box, panel: Panel, answers: Answers, window: Window
 
 def _legend(place: Place, x: float, box: Box, name: str, colour: str) -> float:
     y = box[1] + box[3] - 16
-    if x > box[0] + box[2] - 60:
-        return x
+    if x + 30 + 7 * min(34, len(name)) > box[0] + box[2]:
+        return box[0] + box[2]
     place.rectangle((x, y - 1.5, 14, 3), colour)
     return x + 20 + place.text(x + 20, y, name[:34], size=8.5) + 16
 
@@ -94,13 +94,14 @@ def _axes(axes: Any, panel: Panel, window: Window, *, is_empty: bool) -> None:
         )
 
 
-def _unbroken(one: Series, step: float) -> list[tuple[list[float], list[float]]]:
+def _unbroken(one: Series, panel: Panel, step: float) -> list[tuple[list[float], list[float]]]:
     """The parts of a curve between which nothing is known."""
+    longest = max(1.5 * step, panel["fieldConfig"]["defaults"].get("custom", {}).get("spanNulls", 0) / 1000)
     parts: list[tuple[list[float], list[float]]] = []
     for time, value in one.points:
         if value != value:  # noqa: PLR0124  # not a number
             continue
-        if not parts or time - parts[-1][0][-1] > 1.5 * step:
+        if not parts or time - parts[-1][0][-1] > longest:
             parts.append(([], []))
         parts[-1][0].append(time)
         parts[-1][1].append(value)
@@ -132,11 +133,11 @@ def spans(place: Place, box: Box, panel: Panel, answers: Answers, window: Window
     series = [one for answer in answers for one in answer]
     axes = place.figure.add_axes(place.share((x + 130, y + 34, width - 144, height - 62)), facecolor="none")
     for at, one in enumerate(series):
-        for times, _ in _unbroken(one, window.step):
+        for times, _ in _unbroken(one, panel, window.step):
             colour = PALETTE[sum(map(ord, one.name.partition("· ")[2])) % len(PALETTE)]
             axes.barh(at, max(window.step, times[-1] - times[0]), left=times[0], height=0.72, color=colour, alpha=0.85)
     _axes(axes, {**panel, "fieldConfig": {"defaults": {"custom": {}}}}, window, is_empty=not series)
-    axes.set_yticks(range(len(series)), [one.name for one in series], fontsize=8)
+    axes.set_yticks(range(len(series)), [one.name[-18:] for one in series], fontsize=8)
     axes.set_ylim(len(series) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
 

@@ -109,7 +109,7 @@ def _work(made: Dashboard) -> None:
     codes = over_time(f"sum by (verb, code) (rate(charalora_api_requests_total{RATE})) > 0", "{{verb}} {{code}}")
     made.with_panel(stacked(lines("Requests to the API server", "Per second, by verb and status code.", "short", codes)))
     kinds = "round(sum by (kind) (increase(charalora_reconcile_errors_total[$__range])))"
-    kinds = f'sort_desc({kinds} or label_replace(vector(0), "kind", "none", "", ""))'
+    kinds = f'sort_desc({kinds} or on () label_replace(vector(0), "kind", "none", "", ""))'
     made.with_panel(
         bars("Failed visits, by what failed", "Within the time range; each was repeated.", "short", at_the_end(kinds, "{{kind}}")).span(12)
     )

@@ -41,6 +41,8 @@ from dashboards.looks import steps
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "charalora"
+MISSED = 60_000
+"""Milliseconds without a point over which a curve goes on: a scrape that was missed is no end."""
 
 
 class Asking(Protocol):
@@ -133,6 +135,7 @@ def lines(title: str, about: str, unit: str, *queries: prometheus.Dataquery) -> 
         .draw_style(GraphDrawStyle.LINE)
         .line_width(2)
         .fill_opacity(8)
+        .span_nulls(MISSED)
         .legend(legend)
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
         .thresholds(steps())

@@ -38,7 +38,7 @@ def _how_far(made: Dashboard) -> None:
     made.with_row(row("How far"))
     done = f"{newest('step')} / {newest('steps')}"
     made.with_panel(
-        number("Done", "Steps done, of all.", "percentunit", over_time(done)).thresholds(steps(BLUE, {1: GREEN})).decimals(0).span(3)
+        number("Done", "Steps done, of all.", "percentunit", over_time(done)).thresholds(steps(BLUE, {1: GREEN})).decimals(0).span(2)
     )
     made.with_panel(
         number(
@@ -47,7 +47,7 @@ def _how_far(made: Dashboard) -> None:
             "short",
             over_time(newest("step"), "done"),
             over_time(newest("steps"), "of"),
-        ).span(4)
+        ).span(3)
     )
     made.with_panel(
         number("Time left", "To the last step, at the speed of this attempt.", "s", over_time(newest("eta_seconds"))).decimals(0).span(3)
@@ -60,6 +60,13 @@ def _how_far(made: Dashboard) -> None:
         .thresholds(steps(GREEN))
         .span(2)
     )
+    over = number(
+        "Overfitting",
+        "1 when held-out loss has risen above the best step's by more than chance.",
+        "short",
+        over_time(newest("overfitting")),
+    )
+    made.with_panel(over.thresholds(steps(GREEN, {1: ORANGE})).span(2))
     attempt = f"count(count by (attempt) (last_over_time(charalora_stage{{{ONE}}}[$__range])))"
     made.with_panel(
         number("Attempts", "How often its pods were started within the time range.", "short", at_the_end(attempt))
