@@ -73,7 +73,7 @@ def training_job(
     """
     name, labels = names.training_job(run.metadata.name, attempt), _training_labels(run, attempt)
     wanted, queue = run.spec.resources, run.spec.scheduling.queue_name
-    work = container(TRAINER, settings.trainer_image, settings, run) | {
+    work = container(TRAINER, settings.trainer_image, settings, run, attempt) | {
         "args": _training_arguments(resource, run, attempt, dataset),
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
         "resources": exactly(

@@ -10,8 +10,8 @@ USER = 65532
 """The images' user; the restricted Pod Security standard wants one that is not root."""
 
 
-def container(name: str, image: str, settings: Settings, run: CharacterLora) -> Manifest:
-    """What both kinds of pods have in common."""
+def container(name: str, image: str, settings: Settings, run: CharacterLora, attempt: int = 0) -> Manifest:
+    """What both kinds of pods have in common; a check is no attempt."""
     cache = _cache_volume(run.spec, settings)
     mounts = [
         {"name": "run", "mountPath": mounted(""), "readOnly": True},
@@ -23,6 +23,8 @@ def container(name: str, image: str, settings: Settings, run: CharacterLora) -> 
         {"name": "CHARALORA_CACHE", "value": "/work/cache"},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108
         {"name": OPERATOR_VERSION, "value": VERSION},
+        {"name": "CHARALORA_LOG_JSON", "value": "1" if settings.log.trainings == "json" else "0"},
+        {"name": "CHARALORA_LOG_FIELDS", "value": f"namespace={run.metadata.namespace} name={run.metadata.name} attempt={attempt}"},
     ]
     if cache:
         mounts.append({"name": "cache", "mountPath": "/cache"})

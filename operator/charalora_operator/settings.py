@@ -39,8 +39,9 @@ class HttpSettings(Part):
 class LogSettings(Part):
     """How the log reads."""
 
-    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people.")
+    format: Literal["json", "text"] = Field("json", description="The operator's: one JSON object a line, or text for people.")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is written.")
+    trainings: Literal["json", "text"] = Field("text", description="The same for checks and trainings, whose users read along.")
 
 
 class Settings(Part):
@@ -68,7 +69,7 @@ class Settings(Part):
     workers: Whole = Field(8, ge=1, le=256, description="Resources that are worked on at the same time.")
     lease: LeaseSettings = Field(LeaseSettings(), description="Which of several operators works.")
     http: HttpSettings = Field(HttpSettings(), description="Metrics and probes.")
-    log: LogSettings = Field(LogSettings(), description="The operator's own log.")
+    log: LogSettings = Field(LogSettings(), description="Logs on standard error.")
 
 
 def read_settings(path: Path) -> Settings:

@@ -1,12 +1,17 @@
-"""Log lines: a constant sentence and its fields."""
+"""Log lines of the trainer and of the operator: a constant sentence and its fields, the same in both, and no secret."""
 
 import json
 import logging
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from charalora_operator.log import about, start_log
+from charalora_operator.model import Key
+from charalora_operator.settings import LogSettings
 from charalora_trainer import logs
+from charalora_trainer.console import LogConsole
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +97,53 @@ def test_a_worker_logs_as_the_command_line_was_told(capsys: pytest.CaptureFixtur
     logging.getLogger("charalora_trainer.worker").info("Worker started")
 
     assert "Worker started" == json.loads(capsys.readouterr().err)["message"]
+
+
+def test_the_operators_pods_say_in_every_line_whose_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Namespace, name and attempt, as the operator's own lines have them."""
+    monkeypatch.setenv(logs.ENV_FIELDS, "namespace=artists name=surtr attempt=2")
+    logs.configure("INFO", as_json=True)
+    logging.getLogger("charalora_trainer.x").info("Step finished", extra={"step": 20})
+    logs.configure("INFO")
+    logging.getLogger("charalora_trainer.x").info("Step finished", extra={"step": 20})
+
+    machine, person = capsys.readouterr().err.splitlines()
+    assert {"namespace": "artists", "name": "surtr", "attempt": 2, "step": 20}.items() <= json.loads(machine).items()
+    assert person.endswith(" INFO Step finished namespace=artists name=surtr attempt=2 step=20")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_secret_reaches_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, as_json: bool) -> None:
+    """In a sentence, a field or a traceback, as a library may quote it; the rest of the line stays."""
+    for number, name in enumerate(("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")):
+        monkeypatch.setenv(name, f"hidden-{number}")
+    logs.configure("INFO", as_json=as_json)
+    error = ValueError('Could not connect to "https://surtr:hidden-9@s3.example.com/loras" with hidden-0')
+    logging.getLogger("charalora_trainer.x").error("Signed with hidden-1", extra={"why": "hidden-2"}, exc_info=error)
+    LogConsole(as_json=as_json).say("Fetching with hidden-3")
+
+    told = capsys.readouterr().err
+    assert "hidden" not in told
+    assert "https://…@s3.example.com/loras" in told
+    assert "Fetching with …" in told
+
+
+def test_the_operators_lines_have_the_same_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    """In both forms; a traceback stands below its line."""
+    fields = about(Key("artists", "surtr"), attempt=2, reason="Running", note="Attempt 2 runs.")
+    for form in ("json", "text"):
+        start_log(LogSettings.model_validate({"format": form}))
+        logging.getLogger("charalora_operator.x").info("The state changed", extra=fields)
+        error = ValueError("unforeseen")
+        logging.getLogger("charalora_operator.x").warning("The visit failed", extra=about(Key("artists", "surtr")), exc_info=error)
+
+    changed, failed, *text = capsys.readouterr().err.splitlines()
+    whose = {"namespace": "artists", "name": "surtr", "attempt": 2, "reason": "Running", "note": "Attempt 2 runs."}
+    assert {"level": "info", "logger": "charalora_operator.x", "message": "The state changed"} | whose == {
+        name: value for name, value in json.loads(changed).items() if name != "time"
+    }
+    assert datetime.fromisoformat(json.loads(changed)["time"]).tzinfo
+    assert "ValueError: unforeseen" in json.loads(failed)["traceback"]
+    assert text[0].endswith(' INFO The state changed namespace=artists name=surtr attempt=2 reason=Running note="Attempt 2 runs."')
+    assert text[1].endswith(" WARNING The visit failed namespace=artists name=surtr")
+    assert "ValueError: unforeseen" == text[-1]

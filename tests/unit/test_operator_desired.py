@@ -7,7 +7,7 @@ import pytest
 
 from charalora_operator import desired, names
 from charalora_operator.model import Manifest
-from charalora_operator.settings import Settings
+from charalora_operator.settings import LogSettings, Settings
 from charalora_spec.outcome import Outcome, Retry
 from charalora_spec.problems import read_resource
 from operator_world import DIGEST, SETTINGS, World
@@ -263,3 +263,13 @@ def test_no_field_of_the_resource_reaches_a_shell() -> None:
         container = container_of(made(character__name="x-y_z")[job])
         assert "command" not in container
         assert all("surtr" not in argument or argument.startswith("surtr-a1-0") for argument in container["args"])
+
+
+def test_pods_log_as_the_settings_say_and_whose_they_are() -> None:
+    """Text for people unless the administrator wants JSON; a check is attempt 0."""
+    machines = SETTINGS.model_copy(update={"log": LogSettings(trainings="json")})
+    plain, asked = environment(made()[TRAIN]), environment(made(settings=machines)[CHECK])
+
+    assert ("0", "1") == (plain["CHARALORA_LOG_JSON"], asked["CHARALORA_LOG_JSON"])
+    assert plain["CHARALORA_LOG_FIELDS"].endswith(" name=surtr attempt=1")
+    assert asked["CHARALORA_LOG_FIELDS"].endswith(" name=surtr attempt=0")

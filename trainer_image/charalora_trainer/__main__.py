@@ -16,6 +16,7 @@ import click
 
 from charalora_spec.outcome import Outcome, TrainingError, termination_message
 from charalora_spec.software import OPERATOR_VERSION, beside
+from charalora_trainer import logs
 from charalora_trainer.cli.ending import Ending
 from charalora_trainer.cli.main import charalora
 from charalora_trainer.failures import interrupted, known_failure
@@ -62,10 +63,11 @@ def _other_operator() -> str:
 def told(ending: Ending) -> int:
     """Say how it ended, to people and to the container's owner; the exit code."""
     if ending.outcome is not Outcome.SUCCEEDED:
+        as_json = os.environ.get(logs.ENV_JSON) == "1"
         for line in ending.lines:
-            click.echo(line, err=True)
+            click.echo(logs.spoken(line, "ERROR", reason=ending.outcome.reason) if as_json else logs.safe(line), err=True)
     if path := os.environ.get(TERMINATION_LOG):
-        Path(path).write_text(termination_message(ending.outcome, ending.message, ending.details), encoding="utf-8")
+        Path(path).write_text(termination_message(ending.outcome, logs.safe(ending.message), ending.details), encoding="utf-8")
     return ending.outcome.exit_code if ending.outcome.exit_code is not None else 1
 
 

@@ -3,6 +3,7 @@
 Everything goes to stderr, so that a command's answer alone is on stdout.
 """
 
+import os
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from charalora_trainer import logs
 from charalora_trainer.progress import Progress, Unit, closing_line, facts, line_is_due, running_line
 
 if TYPE_CHECKING:
@@ -66,14 +68,15 @@ class _Shown:
 
 
 class LogConsole:
-    """Plain lines for a log: few, whole and flushed."""
+    """Plain lines for a log, or JSON lines for machines: few, whole and flushed."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, *, as_json: bool = False) -> None:
         self._stream = stream
+        self._as_json = as_json
 
     def say(self, sentence: str) -> None:
         """Write one line."""
-        print(sentence, file=self._stream or sys.stderr, flush=True)
+        print(logs.spoken(sentence) if self._as_json else logs.safe(sentence), file=self._stream or sys.stderr, flush=True)
 
     @contextmanager
     def stage(self, name: str, total: int | None = None, *, start: int = 0, unit: Unit = Unit.ITEMS) -> Iterator[Stage]:
@@ -168,4 +171,5 @@ def open_console(rank: int = 0) -> Console:
     """The console for this process: bars where a person looks, lines where a file does, silence beside rank 0."""
     if rank != 0:
         return SilentConsole()
-    return TerminalConsole() if sys.stderr.isatty() else LogConsole()
+    as_json = os.environ.get(logs.ENV_JSON) == "1"
+    return TerminalConsole() if sys.stderr.isatty() and not as_json else LogConsole(as_json=as_json)

@@ -62,6 +62,7 @@ def charalora(log_level: str, *, log_json: bool) -> None:
       CHARALORA_METRICS_PORT     port that a run serves its figures on, for Prometheus
       CHARALORA_TERMINATION_LOG  file for how the command ended, as JSON
       CHARALORA_LOG_LEVEL, CHARALORA_LOG_JSON  as the options
+      CHARALORA_LOG_FIELDS       fields of every line that is logged, such as "name=surtr attempt=1"
     """
     logs.configure(log_level.upper(), as_json=log_json)
     os.environ.update({logs.ENV_LEVEL: log_level.upper(), logs.ENV_JSON: "1" if log_json else "0"})  # for a training's processes
