@@ -3,7 +3,7 @@
 # processes, 2), PYTEST (more arguments for pytest), SIZES and RUNNING (how many resources and trainings bench-operator has).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proof bench bench-operator soak generate lock clean venv cluster-up cluster-down cluster-status
+.PHONY: help demo test check proof bench bench-best bench-operator soak generate lock clean venv cluster-up cluster-down cluster-status
 SHELL := bash
 VENV := .venv/bin/python
 PYTEST ?=
@@ -42,6 +42,9 @@ bench: venv ## Measure training steps against the plain diffusers, peft and acce
 bench-operator: venv ## Measure how many trainings one operator carries, beside a plain client; ten minutes, SIZES="100" for less.
 	@$(VENV) devcluster/binaries.py > /dev/null
 	@$(VENV) benchmarks/load.py $(if $(SIZES),--sizes $(SIZES)) $(if $(RUNNING),--running $(RUNNING))
+
+bench-best: venv ## Compare the step that a training chooses with its last one, as a judge sees both, over ten characters; it takes long.
+	@$(VENV) benchmarks/best_step.py
 
 MINUTES ?= 30
 soak: venv ## Do random faults to a stream of small trainings for MINUTES (30), and check that every end is true and nothing is left.

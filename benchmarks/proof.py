@@ -12,27 +12,22 @@ it was: what is finished lies in $CHARALORA_CACHE/proof, under a digest of all t
 import argparse
 import itertools
 import os
-import platform
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "examples"))
 
-from proof_cells import Cell, Measured, compute_all, digest_of  # noqa: E402  they need the line above
+import measured_on  # noqa: E402
+from proof_cells import Cell, Measured, compute_all, digest_of  # noqa: E402
 from proof_report import Proof, markdown, shortcomings, write  # noqa: E402
 from proof_training import BOTH, GUIDE, LORA, WORD, Inputs, resource_of  # noqa: E402
 
 from charalora_spec.outcome import TrainingError  # noqa: E402
 from charalora_trainer.rates import effective_rates  # noqa: E402
 from toyworld.characters import CHARACTERS  # noqa: E402
-
-# glibc gives large blocks back to the system and asks for them again at every step, which costs a fifth of the time.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "34359738368", "MALLOC_TOP_PAD_": "268435456"}
 
 
 def main() -> int:
@@ -46,9 +41,9 @@ def main() -> int:
     courses = (BOTH, GUIDE, LORA, WORD)  # the longest first
     cells = [Cell(inputs, course, seed, asked.pictures) for course in courses for seed in range(asked.seeds)]
     cells.append(Cell(inputs, None, 0, asked.pictures))
-    cache = _cache_folder()
+    cache = measured_on.cache_folder("proof")
     print(f"proof: {len(cells)} cells, {asked.workers} at a time; what is finished is kept in {cache}.", flush=True)
-    os.environ.update(MALLOC)  # the worker processes' C library reads it when they start
+    os.environ.update(measured_on.MALLOC)  # the worker processes' C library reads it when they start
     done = itertools.count(1)
 
     def on_done(cell: Cell, result: Measured) -> None:
@@ -85,11 +80,6 @@ def _line(cell: Cell, measured: Measured) -> str:
     return f"{cell.title}: held-out loss {first.held_out_loss:.4f}, recognised in {first.recognition:.2f} ({measured.seconds:.0f} s)"
 
 
-def _cache_folder() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("CHARALORA_CACHE") or cache / "charalora") / "proof"
-
-
 def _facts(inputs: Inputs, measured: list[Measured], workers: int) -> dict[str, str]:
     """What the figures depend on."""
     training = resource_of(inputs, BOTH, 0, ROOT).spec.training
@@ -100,21 +90,10 @@ def _facts(inputs: Inputs, measured: list[Measured], workers: int) -> dict[str, 
         "rates": f"UNet {rates.unet:g}, text encoder {rates.text_encoder:g}, word {rates.embedding:g}, {schedule}",
         "base model": digest_of(inputs.base.rglob("*"))[:12],
         "a training": f"{max(cell.training_seconds for cell in measured):.0f} s at most, {workers} at a time, one thread each",
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
+        "machine": measured_on.described(),
         "libraries": libraries,
-        "date and commit": f"{datetime.now(UTC):%Y-%m-%d}, {_commit()}",
+        "date and commit": f"{measured_on.today()}, {measured_on.commit()}",
     }
-
-
-def _processor() -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "no commit"
 
 
 if __name__ == "__main__":

@@ -78,6 +78,13 @@ class Judge:
             name: sum(seen[name] == look.attribute(name) for seen, look in zip(shown, looks, strict=True)) / len(looks) for name in JUDGED
         }
 
+    def certainty(self, images: list[Image.Image], looks: list[Look]) -> dict[str, float]:
+        """For each attribute how probable the judge finds it, on average, that a picture shows what its look says; finer than a share."""
+        with torch.no_grad():
+            scores = self._classifier(torch.stack([pixels(image.convert("RGB")) for image in images]))
+        right = {name: torch.tensor([JUDGED[name].index(look.attribute(name)) for look in looks]) for name in JUDGED}
+        return {name: score.softmax(dim=1).gather(1, right[name][:, None]).mean().item() for name, score in scores.items()}
+
     def recognition(self, images: list[Image.Image], character: Character) -> float:
         """Mean over the attributes of the share of pictures that show the character's; backgrounds belong to no character."""
         shares = self.agreement(images, [character.look] * len(images))

@@ -94,8 +94,8 @@ class Loss(Part):
     )
     held_out: Annotated[Whole, Field(ge=0, le=1000)] | None = Field(
         None,
-        description="Pictures that are never trained on and give the held-out loss at fixed noise, by which the best step is chosen, 0 to "
-        "1000; null: one of eight, 16 at most, where there are 16 pictures or more, else none; 0: train on all and measure none.",
+        description="Pictures that are never trained on and give the held-out loss at fixed noise, by which the best step is chosen; "
+        "null: one of eight, 16 at most, where there are 16 pictures or more, else none; 0: train on all and measure none.",
     )
 
 

@@ -1,6 +1,7 @@
 """The folder that is published."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -88,6 +89,18 @@ def test_without_pictures_there_are_no_empty_places(tmp_path: Path) -> None:
 
     assert {"surtr_arknights.safetensors", "surtr_arknights.pt", "surtr_arknights.json", "README.md"} == {path.name for path in written}
     assert "## Pictures" not in (tmp_path / "README.md").read_text()
+
+
+def test_page_and_card_say_why_this_step(tmp_path: Path) -> None:
+    """The one number that nobody can see in the files."""
+    why = "step 700 of 1000: it has the lowest held-out loss, 0.0510; the last step has 0.0580"
+
+    civitai.write(replace(bundle(tmp_path), why=why), tmp_path)
+
+    assert (
+        "| Step | 700 of 1000: it has the lowest held-out loss, 0.0510; the last step has 0.0580 |" in (tmp_path / "README.md").read_text()
+    )
+    assert f"S{why[1:]}." == json.loads((tmp_path / "surtr_arknights.json").read_text())["notes"]
 
 
 def test_the_lora_is_half_precision_where_that_keeps_its_strength(tmp_path: Path) -> None:

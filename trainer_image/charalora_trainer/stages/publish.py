@@ -19,7 +19,7 @@ from torch import Tensor
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer import cfg, history
-from charalora_trainer.best import choose, overfitting_since
+from charalora_trainer.best import choose
 from charalora_trainer.checkpoint import MANIFEST, Checkpoints, State
 from charalora_trainer.console import Console
 from charalora_trainer.data.held_out import held_out_count
@@ -28,6 +28,7 @@ from charalora_trainer.job import Job, Workspace
 from charalora_trainer.learner import Learner
 from charalora_trainer.metrics import Metrics
 from charalora_trainer.stages import closing
+from charalora_trainer.stages.best_so_far import BestSoFar
 from charalora_trainer.stages.facts import training_facts
 from charalora_trainer.stages.gallery import Gallery
 from charalora_trainer.stages.inventory import Inventory
@@ -88,8 +89,8 @@ class Publisher:
         self._pending: list[Future[None]] = []
         self._write_settings()
         self._saved = done
-        self._overfitting: int | None = None
-        self._tell_best()
+        self._best = BestSoFar(metrics, console)
+        self._best.tell(history.read(self._output))
         if is_save_step(job.run.spec.training, done):
             self._previews(done)  # before anything is sent: pictures that are not complete are made again
         if done:
@@ -113,7 +114,7 @@ class Publisher:
         """
         if held_out:
             self._log.held_out(step, held_out)
-            self._tell_best()
+            self._best.tell(history.read(self._output))
         self._log.flush()
         self._submit(self._snapshot(step), exports=True)
         self._previews(step, stop_asked)
@@ -198,21 +199,6 @@ class Publisher:
     def _tell_checkpoint(self, step: int) -> None:
         self._metrics.set("last_checkpoint_step", step)
         self._metrics.set("last_checkpoint_timestamp_seconds", time.time())
-
-    def _tell_best(self) -> None:
-        """Tell the best step so far, and that the pictures are being learned by heart when that begins."""
-        noted = history.read(self._output)
-        if not noted.best:
-            return
-        since = overfitting_since(noted)
-        self._metrics.set("held_out_loss", noted.held_out[-1][1])
-        self._metrics.set("best_step", noted.best[0])
-        self._metrics.set("best_held_out_loss", noted.best[1])
-        self._metrics.set("overfitting", float(since is not None))
-        if since is not None and since != self._overfitting:
-            logger.warning("Overfitting began, the held-out loss rises", extra={"since_step": since, "best_loss": round(noted.best[1], 5)})
-            self._console.say(f"Since step {since} the pictures are being learned by heart: the held-out loss rises. Training goes on.")
-        self._overfitting = since
 
     def _stay_owner(self) -> None:
         """Stop when a newer start has taken the output prefix. A storage that does not answer ends no training: uploads are tried again."""
