@@ -47,11 +47,12 @@ class Lived:
 
 
 class PaperNode:
-    """The node; `script` may be changed at any time."""
+    """The node; `script` may be changed at any time. A deleted pod that has ended stays for some seconds, as a real one does."""
 
-    def __init__(self, server: ApiServer, script: Script) -> None:
+    def __init__(self, server: ApiServer, script: Script, keeps: float) -> None:
         self.script = script
         self._server = server
+        self._keeps = timedelta(seconds=keeps)
         self._stop = Event()
         self._beaten = 0.0
         self._ends: dict[str, End | None] = {}  # of this round, by Job
@@ -84,7 +85,7 @@ class PaperNode:
     def _serve(self, pod: Json) -> None:
         phase = pod.get("status", {}).get("phase", "Pending")
         if phase in {"Succeeded", "Failed"}:
-            if "deletionTimestamp" in pod["metadata"]:
+            if "deletionTimestamp" in pod["metadata"] and _deleted_at(pod) + self._keeps <= datetime.now(UTC):
                 self._ask("DELETE", pod, "", {"gracePeriodSeconds": 0})
         elif "nodeName" not in pod["spec"]:
             self._ask("POST", pod, "/binding", {"metadata": {"name": pod["metadata"]["name"]}, "target": {"kind": "Node", "name": NODE}})
@@ -141,15 +142,21 @@ def _began(pod: Json) -> datetime:
     return datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) - timedelta(seconds=2 * Lived.seconds)
 
 
+def _deleted_at(pod: Json) -> datetime:
+    """When somebody asked for it: the stamp is of the time at which it should be gone."""
+    metadata = pod["metadata"]
+    return datetime.fromisoformat(metadata["deletionTimestamp"]) - timedelta(seconds=metadata.get("deletionGracePeriodSeconds", 0))
+
+
 def _stamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @contextmanager
-def paper_node(server: ApiServer, script: Script) -> Iterator[PaperNode]:
+def paper_node(server: ApiServer, script: Script, keeps: float = 0.0) -> Iterator[PaperNode]:
     """The node, at work until the block ends."""
     server.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
-    node = PaperNode(server, script)
+    node = PaperNode(server, script, keeps)
     thread = Thread(target=node.run, name="paper node")
     thread.start()
     try:

@@ -23,6 +23,9 @@ LEASE = "operator"
 AT_ONCE = 12
 """Lives at the same time; most of a life is waiting."""
 
+UNTIL_SEEN = 120.0
+"""Seconds for which an ended pod stays where it was: what it cost is read from it, and an operator that is started anew takes its time."""
+
 ATTEMPTS = 2
 """Of each life: one that is taken away, and one that finishes."""
 
@@ -129,7 +132,7 @@ def _is_told(server: ApiServer, namespace: str) -> bool:
 @pytest.mark.fault(Fault.OPERATOR_KILLED)
 def test_killed_at_any_write_the_training_ends_the_same(server: ApiServer, proxies: Proxies, tmp_path: Path) -> None:
     """Before the write happens, and after it happened but before the operator heard so: each write of the life, each its own life."""
-    with paper_node(server, PreemptedOnce(server)):
+    with paper_node(server, PreemptedOnce(server), keeps=UNTIL_SEEN):
         whole = live(server, proxies, tmp_path, Cut())
         cuts = [Cut(at, after) for at in range(1, len(whole.writes) + 1) for after in (False, True)]
         with ThreadPoolExecutor(AT_ONCE) as threads:
