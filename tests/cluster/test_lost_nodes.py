@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from charalora_operator.names import COMPONENT, RESOURCE, TRAINING
 from charalora_spec.outcome import Outcome
 from charalora_spec.status import AttemptStatus, Condition, Status
 from cluster_runs import Place, Run, held, results
@@ -230,7 +231,7 @@ def test_accounts_only_grow(accounts: Callable[[], dict[str, list[list[int]]]]) 
 def drain(run: Run, node: str) -> None:
     """`kubectl drain`, of this training's pods alone."""
     options = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=300s"]
-    run.place.target.run("drain", node, f"--pod-selector=charalora.dev/resource={run.name},charalora.dev/component=training", *options)
+    run.place.target.run("drain", node, f"--pod-selector={RESOURCE}={run.name},{COMPONENT}={TRAINING}", *options)
 
 
 def until(holds: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
