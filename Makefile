@@ -3,7 +3,7 @@
 # processes, 2), PYTEST (more arguments for pytest), SIZES and RUNNING (how many resources and trainings bench-operator has).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proof bench bench-best bench-operator soak generate lock clean venv cluster-up cluster-down cluster-status
+.PHONY: help demo test check proof bench bench-best bench-operator fuzz soak generate lock clean venv cluster-up cluster-down cluster-status
 SHELL := bash
 VENV := .venv/bin/python
 PYTEST ?=
@@ -25,6 +25,9 @@ test: check ## Run every test, after `make check`; a GPU is not needed.
 	@test -n "$$CLUSTER" || $(VENV) devcluster/cluster.py images > /dev/null
 	@$(VENV) -m pytest --durations 10 tests/cluster $(PYTEST)
 	@test -n "$(PYTEST)" || $(VENV) devtools/faultmatrix.py
+
+fuzz: venv ## Try what reads input from outside with what a fuzzer thinks of, MINUTES (5) for each reader; ends at the first finding.
+	@for target in $$($(VENV) tests/fuzz/run.py list); do echo "$$target"; $(VENV) tests/fuzz/run.py $$target $(or $(MINUTES),5) || exit 1; done
 
 check: venv ## Check format, lint, types, import contracts and generated files; seconds.
 	@$(VENV) -m ruff format --check --quiet .

@@ -61,4 +61,4 @@ def about(key: Key, **fields: object) -> Mapping[str, Any]:
 def _shown(value: object) -> str:
     """A value as typed, in quotes where it has spaces or line breaks."""
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or not text.isprintable() or " " in text else text
+    return json.dumps(text, ensure_ascii=not text.isprintable()) if not text or not text.isprintable() or " " in text else text

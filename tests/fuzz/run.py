@@ -34,4 +34,7 @@ def main(name: str, minutes: str, corpus: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1:] == ["list"]:
+        print(*TARGETS, sep="\n")
+    else:
+        main(*sys.argv[1:])

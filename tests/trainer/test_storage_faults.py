@@ -11,6 +11,7 @@ import pytest
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage import KeyMissing, Store, open_store
+from faults import Fault
 from services import S3, Answer, FaultyS3, ToxicS3
 
 MEBI = 1 << 20
@@ -299,3 +300,12 @@ def test_a_write_that_is_acknowledged_with_another_digest_is_sent_again(faulty_s
     assert b"x" == faulty_s3.get("a")
     faulty_s3.answer(other, times=3, method="PUT")
     assert "never arrived as one whole version" in unreachable(lambda: store_of(faulty_s3).write("b", b"x"))
+
+
+@pytest.mark.fault(Fault.HOSTILE_TEXT)
+def test_what_is_no_listing_of_s3_is_said_to_be_none(faulty_s3: FaultyS3) -> None:
+    """Whatever address a user wrote as the endpoint: another program's answer ends in a sentence and shows nothing of it."""
+    faulty_s3.put("a", b"x")
+    faulty_s3.forge(b"Size>", b"Hint>", times=1)
+
+    assert "is no S3 service" in unreachable(store_of(faulty_s3).list)

@@ -8,6 +8,7 @@ import pytest
 
 from charalora_operator.model import Key
 from charalora_operator.queue import KeyQueue
+from faults import Fault
 
 Taken = Callable[[], Key | None]
 
@@ -205,3 +206,24 @@ def test_many_workers_share_many_keys_and_none_is_lost_or_doubled() -> None:
     seen, most = asyncio.run(work())
     assert seen == set(keys)
     assert most == 8
+
+
+@pytest.mark.fault(Fault.FLOOD)
+def test_a_resource_that_is_changed_all_the_time_lets_the_others_have_their_turn(queue: KeyQueue) -> None:
+    """Whatever is added meanwhile, it is due again behind all who waited."""
+    loud, others = Key("artists", "loud"), [Key("artists", f"quiet-{number}") for number in range(3)]
+
+    async def visits() -> list[Key]:
+        seen: list[Key] = []
+        for key in (loud, *others):
+            queue.add(key)
+        for _ in range(5):
+            due = await queue.get()
+            assert due is not None
+            for _ in range(1000):
+                queue.add(loud)
+            queue.done(due)
+            seen.append(due)
+        return seen
+
+    assert [loud, *others, loud] == asyncio.run(visits())

@@ -136,7 +136,12 @@ def test_progress_renews_patience() -> None:
         (answered(403, "RequestTimeTooSkewed"), Outcome.STORAGE_ACCESS_DENIED),
         (answered(403, "403"), Outcome.STORAGE_ACCESS_DENIED),
         (NoCredentialsError(), Outcome.STORAGE_ACCESS_DENIED),
+        (answered(507, "InsufficientStorage"), Outcome.DISK_FULL),
+        (answered(507, "507"), Outcome.DISK_FULL),
+        (answered(403, "QuotaExceeded"), Outcome.DISK_FULL),
+        (answered(400, "XMinioAdminBucketQuotaExceeded"), Outcome.DISK_FULL),
         (answered(301, "PermanentRedirect"), Outcome.STORAGE_UNREACHABLE),
+        (answered(400, "two\nlines\x85 of hunter2"), Outcome.STORAGE_UNREACHABLE),
         (answered(400, "AuthorizationHeaderMalformed"), Outcome.STORAGE_UNREACHABLE),
         (answered(503, "SlowDown"), Outcome.STORAGE_UNREACHABLE),
         (answered(500, "InternalError"), Outcome.STORAGE_UNREACHABLE),
@@ -180,7 +185,14 @@ def test_a_passing_fault_is_worth_another_try(status: int, code: str) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(403, "AccessDenied"), (404, "NoSuchKey"), (404, "NoSuchBucket"), (400, "InvalidArgument"), (301, "PermanentRedirect")],
+    [
+        (507, "InsufficientStorage"),
+        (403, "AccessDenied"),
+        (404, "NoSuchKey"),
+        (404, "NoSuchBucket"),
+        (400, "InvalidArgument"),
+        (301, "PermanentRedirect"),
+    ],
 )
 def test_a_refusal_is_not_worth_another_try(status: int, code: str) -> None:
     """The same request would be refused again."""

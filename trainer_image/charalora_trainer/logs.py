@@ -141,4 +141,4 @@ def _one_line(text: str) -> list[str]:
 def _shown(value: object) -> str:
     """A value as typed, in quotes where it has spaces or control characters."""
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or not text.isprintable() or " " in text else text
+    return json.dumps(text, ensure_ascii=not text.isprintable()) if not text or not text.isprintable() or " " in text else text

@@ -14,6 +14,7 @@ from charalora_spec.spec import CharacterLora
 LARGEST_FILE = 1_048_576
 """Bytes; more than Kubernetes would store."""
 
+_MOST_VALUES = 100_000
 _MOST_FIELDS = 1000
 """Of one mapping; a merge of merges would double them at each level."""
 
@@ -101,4 +102,18 @@ def _yaml_document(text: str) -> Any:
     documents = [document for document in yaml.load_all(text, _Loader) if document is not None]
     if len(documents) > 1:
         raise _DocumentError(f"holds {len(documents)} documents; keep one CharacterLora in each file")
-    return documents[0] if documents else None
+    document = documents[0] if documents else None
+    if _values(document, {}) > _MOST_VALUES:
+        raise _DocumentError("has aliases that stand for more than a resource can hold; write out what is meant")
+    return document
+
+
+def _values(part: Any, counted: dict[int, float]) -> float:
+    """How many values a document has when every alias is written out; endless for one that holds itself."""
+    if not isinstance(part, (dict, list)):
+        return 1
+    if id(part) not in counted:
+        counted[id(part)] = float("inf")  # until it is known, which it never is inside itself
+        inner = part.values() if isinstance(part, dict) else part
+        counted[id(part)] = 1 + sum(_values(one, counted) for one in inner)
+    return counted[id(part)]
