@@ -49,9 +49,9 @@ def stopped_after(job: TrainingJob, step: int) -> None:
 @pytest.mark.parametrize(
     ("answer", "method", "outcome", "says"),
     [
-        (Answer(507, "InsufficientStorage"), "PUT", Outcome.DISK_FULL, r"The bucket \S+ at http\S+ is full: writing s3://"),
-        (Answer(403, "AccessDenied"), "PUT", Outcome.STORAGE_ACCESS_DENIED, r"refuses writing s3://\S+: the credentials may not do this"),
-        (Answer(403, "InvalidAccessKeyId"), "", Outcome.STORAGE_ACCESS_DENIED, r"refuses .* s3://\S+: the access key is unknown there"),
+        (Answer(507, "InsufficientStorage"), "PUT", Outcome.DISK_FULL, r"The bucket \S+ at http\S+ is full: writing s3://.+"),
+        (Answer(403, "AccessDenied"), "PUT", Outcome.STORAGE_ACCESS_DENIED, r"refuses writing s3://.+: the credentials may not do this"),
+        (Answer(403, "InvalidAccessKeyId"), "", Outcome.STORAGE_ACCESS_DENIED, r"refuses .+ s3://.+: the access key is unknown there"),
     ],
     ids=["full", "denied", "rotated"],
 )
