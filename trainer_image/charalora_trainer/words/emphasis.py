@@ -97,7 +97,7 @@ def _closed(group: _Group, text: str, end: int) -> list[Span]:
 def _weight(text: str, start: int, colon: int, end: int) -> float:
     number = text[colon + 1 : end]
     if _NUMBER.fullmatch(number):
-        return float(number)
+        return float(number.strip())  # float itself knows fewer spaces than `\s`
     escaped = rf"{text[start:colon]}\:{number}}}"
     advice = f"write {escaped} for the text" if len(escaped) <= _SHOWN else r"write \: for the text"
     shown = number if len(number) <= _SHOWN else number[:_SHOWN] + "…"
