@@ -28,7 +28,7 @@ from trainings import WORD, TrainingJob, same_tensors
 
 STEPS, SAVES = 25, (10, 20, 25)
 PROMPTS = ("masterpiece, best quality, 1girl, solo, {surtr_arknights:1.2}", "sword: horns/night")
-STATE = ("manifest.json", "training.safetensors", "train.log", "history.jsonl")
+STATE = ("manifest.json", "saved.json", "training.safetensors", "train.log", "history.jsonl")
 FILES = {
     "cfg.yaml",
     "train.log",
@@ -50,6 +50,7 @@ FILES = {
     *(f"previews/{step}/1-0-sword_ horns_night.png" for step in SAVES),
     *(f"previews/{step}/{number}-0-info.yaml" for step in SAVES for number in (0, 1)),
     "state/run.json",
+    "state/newest.json",
     *(f"state/step-{step:06}/{name}" for step in SAVES[-2:] for name in STATE),
 }
 
@@ -135,7 +136,7 @@ def test_a_state_is_whole_before_its_manifest_and_its_files_stand_before_it(fini
         before = finished.requests[: finished.requests.index(f"PUT output/state/step-{step:06}/manifest.json")]
         for name in ("unet", "text_encoder", "lora"):
             assert f"PUT output/ckpts/{name}-{step}.safetensors" in before
-        for name in ("training.safetensors", "train.log", "history.jsonl"):
+        for name in ("saved.json", "training.safetensors", "train.log", "history.jsonl"):
             assert f"PUT output/state/step-{step:06}/{name}" in before
 
 
@@ -299,7 +300,7 @@ def test_the_end_tells_where_the_files_are(finished: Finished) -> None:
 
 
 def test_a_second_run_says_that_it_is_finished_and_changes_nothing(finished: Finished) -> None:
-    """Nothing is fetched, nothing is sent."""
+    """The files are asked for and compared with the manifest; nothing is sent."""
     before = stamps(finished.job.s3)
     asked = len(finished.job.s3.requests)  # type: ignore[attr-defined]  # the job's service is a FaultyS3
 
@@ -308,7 +309,7 @@ def test_a_second_run_says_that_it_is_finished_and_changes_nothing(finished: Fin
     assert Outcome.SUCCEEDED is again.outcome
     assert "holds this training's finished files already; nothing is left to do." in again.err
     assert before == stamps(finished.job.s3)
-    assert {"GET"} == {request.split()[0] for request in finished.job.s3.requests[asked:]}  # type: ignore[attr-defined]
+    assert {"GET", "HEAD"} == {request.split()[0] for request in finished.job.s3.requests[asked:]}  # type: ignore[attr-defined]
     assert not (finished.job.folder / "elsewhere").exists()
 
 

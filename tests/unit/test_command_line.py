@@ -3,6 +3,8 @@
 import errno
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -25,6 +27,27 @@ def test_help_names_every_environment_variable() -> None:
     named = {variable for file in TRAINER.rglob("*.py") for variable in re.findall(r"CHARALORA_[A-Z_]+", file.read_text())}
 
     assert named == set(re.findall(r"CHARALORA_[A-Z_]+", CliRunner().invoke(charalora, ["--help"]).output))
+
+
+def test_a_stop_that_comes_while_a_finalizer_runs_is_obeyed() -> None:
+    """What is raised in a finalizer is lost, so it is raised once more."""
+    script = """if True:
+        import os, signal, time, weakref
+        from charalora_trainer.__main__ import obey_stops
+
+        class Connection: pass
+
+        obey_stops()
+        connection = Connection()
+        weakref.finalize(connection, os.kill, os.getpid(), signal.SIGTERM)
+        try:
+            del connection
+            time.sleep(60)
+        except KeyboardInterrupt:
+            print("stopped")
+    """
+
+    assert "stopped\n" == subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=50).stdout
 
 
 def test_an_override_changes_one_field_and_leaves_the_document() -> None:

@@ -29,13 +29,7 @@ logger = logging.getLogger("charalora_trainer")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; without arguments, the process's own. The exit code is the outcome's."""
-    asked: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGTERM, stop)  # the training loop takes over while it runs, and saves first
+    asked = obey_stops()
     known_so_far: dict[str, Any] = {}  # how far a training got: click hands it to the command, which fills it, however it ends
     try:
         result = charalora.main(arguments, prog_name="charalora", standalone_mode=False, obj=known_so_far)
@@ -53,6 +47,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             known = TrainingError(known.outcome, f"{known.message} {_other_operator()}".rstrip())
         return told(Ending.by(known, known_so_far) if known else replace(unforeseen(error), details=known_so_far))
     return told(result) if isinstance(result, Ending) else 0
+
+
+def obey_stops() -> list[int]:
+    """End by an exception at SIGTERM, like at Ctrl-C; the signals that came, as they come. The training loop takes over while it runs."""
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        sys.unraisablehook = _stop_again
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGALRM, stop)
+    return asked
+
+
+def _stop_again(ignored: "sys.UnraisableHookArgs") -> None:
+    """A stop that met a finalizer, which no exception leaves, comes once more when that is through."""
+    if ignored.exc_type is KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _other_operator() -> str:
