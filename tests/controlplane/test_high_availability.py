@@ -270,5 +270,5 @@ def test_a_clock_that_is_set_moves_nothing(server: ApiServer, proxies: Proxies, 
         both.first.kill()
         broken = now()
         both.create()
-        takes_over(both, broken, 3)
+        takes_over(both, broken, 4)
         both.assert_one_writes()

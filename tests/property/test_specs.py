@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"resources.gpus": 0, "resources.nodes": 2},
         "spec.resources.nodes: Invalid value: several nodes need gpus of 1 or more; train without a GPU on one node",
     ),
-    "the best of nothing": ({"output.keep": "Best", "training.loss.heldOut": 0}, "hold pictures out or keep All"),
+    "the best of nothing": ({"output.keep": "Best", "training.loss.heldOut": 0}, "leave heldOut out or keep All"),
     "another spelling": (
         {"training.precision": "FP16"},
         'spec.training.precision: Unsupported value: "FP16": supported values: "bf16", "fp16", "fp32"',
