@@ -3,7 +3,7 @@
 import json
 import socket
 import subprocess
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,18 @@ def down() -> None:
         _run("nft", "delete", "table", family, table)
     if _exists():
         _run("ip", "link", "delete", LINK)
+    for interface in _of_pods():
+        subprocess.run(["ip", "link", "delete", interface], check=False, capture_output=True)  # one whose pod goes just now goes by itself
     if _FORWARD_BEFORE.exists():
         _FORWARD.write_text(_FORWARD_BEFORE.read_text())
         _FORWARD_BEFORE.unlink()
+
+
+def _of_pods() -> list[str]:
+    """This machine's ends of pods' networks: of a pod that was being made when its node was killed, nobody else takes it away."""
+    pods, routes = IPv4Network(POD_NETWORK), json.loads(_output("ip", "-j", "-4", "route"))
+    found = {route["dev"] for route in routes if route["dst"] != "default" and IPv4Network(route["dst"]).subnet_of(pods)}
+    return sorted(name for name in found if name.startswith("veth"))
 
 
 def _exists() -> bool:
