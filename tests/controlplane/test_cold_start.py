@@ -1,4 +1,4 @@
-"""An operator that starts in a cluster with much to do. benchmarks/operator.py measures what this only makes sure of."""
+"""An operator that starts in a cluster with much to do. benchmarks/load.py measures what this only makes sure of."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
