@@ -4,8 +4,8 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -126,16 +126,15 @@ class Arrivals:
 
 
 @asynccontextmanager
-async def following(work: Callable[[], Any]) -> AsyncIterator[None]:
-    """Something that goes on beside the block; its failure is raised at the end."""
-    task = asyncio.ensure_future(work())
+async def following(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Something that goes on beside the block; what it raises ends the block."""
     try:
-        yield
-    finally:
-        if not task.done():
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work())
+            yield
             task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 async def write_alike(client: Client, keys: list[Key], at_once: int) -> float:

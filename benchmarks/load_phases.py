@@ -78,12 +78,13 @@ class Watchman:
         }
 
     async def until(self, what: str, holds: Callable[[Json], bool], seconds: float) -> float:
-        """Wait until the figures say something; seconds from the operator's start.
+        """Wait for so many seconds until the figures say something; seconds from the operator's start.
 
         Raises:
             LostError: They do not.
         """
-        while time.monotonic() - self.began < seconds:
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit:
             figures = await self.figures()
             if figures and holds(figures):
                 return time.monotonic() - self.began

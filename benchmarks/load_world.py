@@ -29,7 +29,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class RefusedError(Exception):
-    """The API server did not do what a measurement needs."""
+    """The API server or the operator did not do what a measurement needs."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,14 @@ class Operator:
         return _spent(self._process.pid)[1]
 
     def memory(self, what: str = "VmRSS") -> float:
-        """Resident memory in MiB, or its peak (`VmHWM`)."""
+        """Resident memory in MiB, or its peak (`VmHWM`).
+
+        Raises:
+            RefusedError: It ended by itself.
+        """
+        if self._process.poll() is not None:
+            last = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
+            raise RefusedError(f"The operator ended with {self._process.returncode}; the last that it said:\n{last}")
         lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{what}:"))
 

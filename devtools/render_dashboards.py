@@ -10,7 +10,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -42,10 +42,8 @@ def main() -> int:
         empty += not has_data(series) and not needs_gpu(query)
         print(line(query, series))
     print(f"{empty} queries without data, beside those that need a GPU.")
-    for board in asked if chosen.pictures else ():
-        path = chosen.pictures / f"{str(board.content['uid']).replace('charalora-', 'dashboard-')}.png"
-        path.write_bytes(picture(board))
-        print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}: {path.stat().st_size / 1000:.0f} kB")
+    if chosen.pictures:
+        draw(asked, chosen.pictures)
     return int(empty > 0)
 
 
@@ -60,6 +58,14 @@ def ask(url: str, chosen: argparse.Namespace) -> list[Board]:
         variables = {"namespace": namespace, "resource": name} if is_one else {"namespace": chosen.namespace}
         asked.append(Board.asked(content, replace(window, variables=variables)))
     return asked
+
+
+def draw(asked: Iterable[Board], folder: Path) -> None:
+    """Each dashboard as a picture: dashboard-….png."""
+    for board in asked:
+        path = folder / f"{str(board.content['uid']).replace('charalora-', 'dashboard-')}.png"
+        path.write_bytes(picture(board))
+        print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}: {path.stat().st_size / 1000:.0f} kB")
 
 
 def answers(board: Board) -> Iterator[tuple[Query, tuple[Series, ...]]]:

@@ -148,7 +148,7 @@ class Mirror:
         return len(self._complete) == len(Kind)
 
     def read(self, kind: Kind, body: Body) -> Entry | None:
-        """What is to be kept of a listed object; of one that has not changed, what is kept already."""
+        """What is to be kept of an object; of one that has not changed, what is kept already."""
         place = kind.place(body)
         if place is None:
             return None
@@ -157,10 +157,8 @@ class Mirror:
 
     def event(self, kind: Kind, body: Body, *, deleted: bool) -> Key | None:
         """Take a watch event in; the key that it told something new about."""
-        place = kind.place(body)
-        if place is None or not self._shelves[kind].event(Entry(place, kind.facts(body)), deleted=deleted):
-            return None
-        return place.key
+        entry = self.read(kind, body)
+        return entry.place.key if entry is not None and self._shelves[kind].event(entry, deleted=deleted) else None
 
     def learn(self, kind: Kind, body: Body) -> None:
         """Take the API server's answer to a write of ours in: the next visit must not miss it because its event is still on its way."""

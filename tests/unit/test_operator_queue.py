@@ -73,6 +73,30 @@ def test_thousands_of_one_namespace_do_not_make_the_only_one_of_another_wait(que
     assert (queue.depth, taken()) == (4998, Key("crowd", "character-2"))
 
 
+def test_a_thousand_visits_that_wait_for_nothing_let_everything_else_have_its_turn(queue: KeyQueue) -> None:
+    """The Lease is renewed and probes are answered by the same process."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def visits() -> None:
+        for number in range(1000):
+            queue.add(Key("crowd", f"character-{number}"))
+        beside = asyncio.create_task(others())
+        for _ in range(1000):
+            key = await queue.get()
+            assert key is not None
+            queue.done(key)
+        beside.cancel()
+
+    asyncio.run(visits())
+    assert turns >= 1000
+
+
 def test_nobody_gets_a_key_that_is_being_worked_on(queue: KeyQueue, taken: Taken) -> None:
     """What happens to it meanwhile makes it due again afterwards, once."""
     queue.add(SURTR)
