@@ -68,12 +68,25 @@ def table(result: Json) -> str:
 
 def page(result: Json) -> str:
     """The result as a page."""
-    setting = result["setting"]
+    setting, cores = result["setting"], result["machine"]["cores"]
     how = (
         f"The steady stream: {setting['rate']:g} resources a second for {setting['seconds']:g} s, beside all the others. The plain client "
         f"wrote at most {setting['plain']} resources. API server, etcd, operator and the clients share the cores below."
     )
-    return "\n\n".join(["# The operator under load", table(result), _AIMS, how, listed(result["machine"])]) + "\n"
+    limits = [limit(int(size), one, cores) for size, one in result["sizes"].items()]
+    return "\n\n".join(["# The operator under load", table(result), _AIMS, *limits, how, listed(result["machine"])]) + "\n"
+
+
+def limit(size: int, one: Json, cores: int) -> str:
+    """What keeps the operator from serving more: a sentence made of the CPU times."""
+    spent, plain = one["burst"]["processor_ms_each"], one["plain"]["processor_ms_each"]
+    own, servers, plainly = spent["operator"], spent["kube-apiserver"] + spent["etcd"], plain["kube-apiserver"] + plain["etcd"]
+    return (
+        f"What sets the limit at {size:,}: the cores. A resource costs API server and etcd {servers:.1f} ms of CPU and the operator "
+        f"{own:.1f} ms: {cores} cores make {1000 * cores / (servers + own):.0f} a second at most, clients not counted. The plain client's "
+        f"objects cost the servers {plainly:.1f} ms: {1000 * cores / plainly:.0f} a second at most, whoever writes them. With a core to "
+        f"itself the operator would make {1000 / own:.0f}."
+    )
 
 
 def _spread(values: Json, *, longest: bool = False) -> str:

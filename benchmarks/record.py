@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -38,7 +39,8 @@ def processor() -> str:
 def write(result: Mapping[str, Any], name: str, page: str, folder: Path) -> Path:
     """Leave the result as JSON and as a page, under the day, the machine and a name; the page's path."""
     facts = result["machine"]
-    where = facts.get("gpu", facts["processor"]).split(",")[0].lower().replace(" ", "-")
+    named = facts.get("gpu", facts["processor"]).split(",")[0].lower().replace("(r)", "")
+    where = re.sub("[^a-z0-9]+", "-", named).strip("-")
     path = folder / f"{facts['date'][:10]}-{where}-{name}.md"
     folder.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -56,5 +56,6 @@ def test_the_page_has_the_table_and_the_machine(measured: tuple[dict[str, Any], 
         "a step's age when the status tells it: p50, p99",
     ):
         assert f"| {row} | " in page
+    assert f"What sets the limit at {COUNT}: the cores. A resource costs API server and etcd " in page
     assert {"date", "commit", "processor", "load", "kopf"} <= result["machine"].keys()
     assert f"- commit: {result['machine']['commit']}" in page
