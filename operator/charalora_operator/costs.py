@@ -7,7 +7,7 @@ from charalora_operator.attempts import Attempt
 from charalora_operator.model import to_the_second
 from charalora_operator.picture import Picture
 from charalora_spec.outcome import Outcome
-from charalora_spec.spec import CharacterLora
+from charalora_spec.spec import CharacterLora, Resources
 from charalora_spec.status import AttemptStatus, CheckpointStatus, Status, Usage
 
 _ATTEMPTS_SHOWN = 20
@@ -22,49 +22,62 @@ def attempts_and_usage(
     """
     known = {one.attempt: one for one in before.attempts}
     forgotten = min(known) if len(known) == _ATTEMPTS_SHOWN else 0  # what came before is in the sum, though it is not listed any more
-    gpus = run.spec.resources.gpus if run is not None else 0
+    open_ones = {number for number, one in known.items() if one.end_time is None}
+    size = run.spec.resources if run is not None else None
+    changed = {
+        attempt.number: _account(attempt, known.get(attempt.number), size, checkpoint, now if moved else None)
+        for attempt in picture.attempts
+        if attempt.number in open_ones or (attempt.number not in known and attempt.number >= forgotten)
+    }
+    changed |= {number: _taken_away(known[number], size, checkpoint, now) for number in open_ones - changed.keys()}
+    grown = [(new, known.get(number, AttemptStatus(attempt=number, reason=new.reason))) for number, new in changed.items()]
     total = before.usage or Usage()
-    gained = wasted = 0
-    for attempt in picture.attempts:
-        old = known.get(attempt.number)
-        if attempt.number < forgotten or (old is not None and old.end_time is not None):
-            continue  # its account is closed
-        new = _account(attempt, old, gpus, checkpoint, now if moved else None)
-        gained += new.gpu_seconds - (old.gpu_seconds if old else 0)
-        wasted += new.wasted_gpu_seconds - (old.wasted_gpu_seconds if old else 0)
-        known[attempt.number] = new
-    there = {attempt.number for attempt in picture.attempts}
-    known |= {number: _taken_away(old, now) for number, old in known.items() if number not in there and old.end_time is None}
-    shown = tuple(known[number] for number in sorted(known))[-_ATTEMPTS_SHOWN:]
-    usage = total.model_copy(update={"gpu_seconds": total.gpu_seconds + gained, "wasted_gpu_seconds": total.wasted_gpu_seconds + wasted})
-    return shown, usage
-
-
-def _taken_away(old: AttemptStatus, now: datetime) -> AttemptStatus:
-    """The account of an attempt whose Job somebody deleted: what it cost last, and nothing more to come."""
-    return old.model_copy(update={"reason": Outcome.INTERRUPTED.reason, "end_time": to_the_second(now)})
+    spent = total.gpu_seconds + sum(new.gpu_seconds - old.gpu_seconds for new, old in grown)
+    wasted = total.wasted_gpu_seconds + sum(new.wasted_gpu_seconds - old.wasted_gpu_seconds for new, old in grown)
+    usage = total.model_copy(update={"gpu_seconds": spent, "wasted_gpu_seconds": wasted})
+    known |= changed
+    return tuple(known[number] for number in sorted(known))[-_ATTEMPTS_SHOWN:], usage
 
 
 def _account(
-    attempt: Attempt, old: AttemptStatus | None, gpus: int, checkpoint: CheckpointStatus | None, now: datetime | None
+    attempt: Attempt, old: AttemptStatus | None, size: Resources | None, checkpoint: CheckpointStatus | None, now: datetime | None
 ) -> AttemptStatus:
-    spent, wasted, end = old.gpu_seconds if old else 0, 0, attempt.end
+    began, end = attempt.began or (old.start_time if old else None), attempt.end
+
+    def held(until: datetime) -> int:  # pods that went while nobody looked held their GPUs all the time
+        return attempt.gpu_seconds(size.gpus if size else 0, until) if attempt.pods else _held(size, began, until)
+
+    spent, wasted = old.gpu_seconds if old else 0, 0
     if at := end.at if end else now:
-        spent = max(spent, attempt.gpu_seconds(gpus, at))
+        spent = max(spent, held(at))
     if end is not None and end.outcome is not Outcome.SUCCEEDED:
-        saved = checkpoint is not None and attempt.began is not None and attempt.began <= checkpoint.time <= end.at
-        kept = attempt.gpu_seconds(gpus, checkpoint.time) if checkpoint and saved else 0
-        wasted = max(0, spent - kept)
+        saved = checkpoint is not None and began is not None and began <= checkpoint.time <= end.at
+        wasted = max(0, spent - (held(checkpoint.time) if checkpoint and saved else 0))
     return AttemptStatus.model_validate(
         {
             "attempt": attempt.number,
             "reason": end.outcome.reason if end else Outcome.RUNNING.reason,
-            "startTime": attempt.began or (old.start_time if old else None),
+            "startTime": began,
             "endTime": to_the_second(end.at) if end else None,
             "gpuSeconds": spent,
             "wastedGpuSeconds": wasted,
         }
     )
+
+
+def _taken_away(old: AttemptStatus, size: Resources | None, checkpoint: CheckpointStatus | None, now: datetime) -> AttemptStatus:
+    """The account of an attempt whose Job somebody deleted, and its pods with it: they held their GPUs until about now."""
+    spent = max(old.gpu_seconds, _held(size, old.start_time, now))
+    kept = _held(size, old.start_time, checkpoint.time) if checkpoint is not None else 0
+    figures = {"gpu_seconds": spent, "wasted_gpu_seconds": max(0, spent - kept)}
+    return old.model_copy(update={"reason": Outcome.INTERRUPTED.reason, "end_time": to_the_second(now), **figures})
+
+
+def _held(size: Resources | None, began: datetime | None, until: datetime) -> int:
+    """GPU seconds of a whole training from its start on."""
+    if size is None or began is None:
+        return 0
+    return size.gpus * size.nodes * max(0, round((until - began).total_seconds()))
 
 
 def newly_preempted(before: Status, attempts: Sequence[AttemptStatus]) -> int:

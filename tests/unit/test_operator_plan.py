@@ -501,6 +501,41 @@ def test_the_account_of_an_attempt_whose_job_somebody_deleted_is_closed() -> Non
     assert 1 == world.status.preemptions
 
 
+def test_an_attempt_whose_job_somebody_deleted_cost_its_gpus_until_then_and_lost_what_was_not_saved() -> None:
+    world = World()
+    job = world.train()
+    world.wait(70)
+    world.report(job, 400, last_checkpoint_step=400, last_checkpoint_timestamp_seconds=after(60).timestamp())
+    world.look()
+    world.wait(30)
+    del world.jobs[job]
+    world.pods.clear()
+
+    world.look()
+
+    (gone,) = world.status.attempts
+    assert (200, 80) == (gone.gpu_seconds, gone.wasted_gpu_seconds)
+    assert world.status.usage is not None
+    assert (200, 80) == (world.status.usage.gpu_seconds, world.status.usage.wasted_gpu_seconds)
+
+
+def test_an_attempt_that_ended_and_whose_pods_went_while_no_operator_looked_cost_its_gpus_until_its_end() -> None:
+    """A checkpoint of an earlier look tells what of it was kept."""
+    world = World()
+    world.change(resources__nodes=2)
+    job = world.train()
+    world.wait(70)
+    world.report(job, 400, last_checkpoint_step=400, last_checkpoint_timestamp_seconds=after(60).timestamp())
+    world.look()
+    world.wait(30)
+    world.pods.clear()
+    world.end_job(job)
+
+    world.look()
+
+    assert [(400, 160)] == [(one.gpu_seconds, one.wasted_gpu_seconds) for one in world.status.attempts]
+
+
 def test_a_new_attempt_waits_until_the_last_pods_are_gone() -> None:
     world = World()
     world.change(resources__nodes=2, resources__gpus=1)
