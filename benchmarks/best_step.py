@@ -1,7 +1,7 @@
 """Which step to use: does the lowest held-out loss find it? `make bench-best`, or `python benchmarks/best_step.py`.
 
-Ten characters that the toy world's base model has never seen are taught until they are learned by heart. A classifier that knows
-drawings and no training judges pictures of every save; the step that the trainer chooses is compared with the last one. The table goes
+Ten characters that the toy world's base model has never seen are taught too fast and too long. A classifier that knows drawings and no
+training judges pictures of every save; the step that the trainer chooses is compared with the last one. The table goes
 to benchmarks/results. The exit code is 1 where the choice is not better more often than worse. An interrupted measurement goes on where
 it was: what is finished lies in $CHARALORA_CACHE/best-step.
 """

@@ -1,4 +1,4 @@
-"""One character of the measurement: taught until she is learned by heart, and every save judged. Kept, so that it is done once."""
+"""One character of the measurement: taught too fast and too long, and every save judged. Kept, so that it is done once."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ LEARNING = ("loss.py", "feed.py", "learner.py", "optimizer.py", "rates.py", "mod
 
 @dataclass(frozen=True)
 class Setting:
-    """How each character is taught: too few pictures, too high rates, so that the last step is not the best.
+    """How each character is taught: too few pictures, too high rates, too many steps, so that the last one is not the best.
 
     Attributes:
         pictures: In her data set.
@@ -52,9 +52,9 @@ class Setting:
 
     pictures: int = 7
     held_out: int = 3
-    steps: int = 240
-    save_every: int = 40
-    rates: float = 4.0
+    steps: int = 480
+    save_every: int = 60
+    rates: float = 12.0
     judged: int = 16
     denoising: int = 10
     seed: int = 1

@@ -76,7 +76,7 @@ def _verdict(all_taught: Sequence[Taught], setting: Setting) -> str:
 def _how(setting: Setting) -> str:
     return (
         f"Each character is taught with {setting.pictures - setting.held_out} pictures, far too few, at {setting.rates:g} times the demo's "
-        f"rates for {setting.steps} steps, so that she is learned by heart; {setting.held_out} more pictures give the held-out loss. A "
+        f"rates for {setting.steps} steps: a training that goes too far; {setting.held_out} more pictures give the held-out loss. A "
         f"save every {setting.save_every} steps is shown to the judge: {setting.judged} pictures in {setting.denoising} denoising steps, "
         "a quarter on each background. Its *score* is how sure it is, from 0 to 1, of seeing each of her seven attributes and the "
         "background that was asked for. The judge knows drawings and no training."

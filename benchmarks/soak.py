@@ -67,14 +67,16 @@ class Soak:
         ends = time.time() + seconds
         due = time.time() + pause[1]
         while time.time() < ends:
+            time.sleep(1)
+            self.undo(time.time())
+            if Kind.API_SERVER_KILLED in self.going_on():
+                continue  # nobody answers until `undo` starts it again
             self.look()
             while len(self.unfinished()) < AT_ONCE:
                 self.start()
-            self.undo(time.time())
             if time.time() >= due:
                 self.strike(kinds)
                 due = time.time() + self.random.uniform(*pause)
-            time.sleep(1)
         self.say(f"The faults are over; {len(self.unfinished())} trainings go on.")
         self.undo(float("inf"))
         calm = time.time() + CALM_SECONDS
@@ -102,9 +104,13 @@ class Soak:
         """Those of which something is still to come."""
         return [one for one in self.trainings.values() if not one.has_ended and not one.deleted]
 
+    def going_on(self) -> set[Kind]:
+        """The faults that have not been undone."""
+        return {kind for _, kind, _, _ in self._to_undo}
+
     def strike(self, kinds: tuple[Kind, ...]) -> None:
         """Do one fault, unless the same goes on already."""
-        free = [kind for kind in kinds if kind not in {undoing for _, undoing, _, _ in self._to_undo}]
+        free = [kind for kind in kinds if kind not in self.going_on()]
         kind = self.random.choices(free, [STRIKES[one][0] for one in free])[0]
         running = [one.name for one in self.unfinished() if one.status.attempt > 0]
         scene = Scene(self.place, self.facts, self.random, running)
@@ -126,9 +132,10 @@ class Soak:
             self._to_undo.append((began + done.lasts, kind, done, began))
 
     def undo(self, now: float) -> None:
-        """End the faults whose time is over."""
+        """End the faults whose time is over; while the API server is away, that one alone can be."""
         due = [one for one in self._to_undo if one[0] <= now]
-        # While the API server is away nothing else can be undone.
+        if Kind.API_SERVER_KILLED in self.going_on() - {kind for _, kind, _, _ in due}:
+            return
         for entry in sorted(due, key=lambda one: one[1] is not Kind.API_SERVER_KILLED):
             _, kind, done, began = entry
             if done.undo is not None:
