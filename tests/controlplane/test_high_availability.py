@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from apiserver import ApiServer, Json, api_server, until
+from apiserver import ApiServer, Json, until
 from charalora_operator import names
 from charalora_spec.outcome import Outcome
 from faults import Fault
@@ -28,21 +28,6 @@ WITHIN = 15.0
 LEASE = "charalora-operator"
 MANY = 8
 """As many as an operator works on at the same time."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One for this file, with our CRD."""
-    with api_server(tmp_path_factory.mktemp("control-plane")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def proxies(server: ApiServer) -> Iterator[Proxies]:
-    """For the operators of this file."""
-    proxies = Proxies(server)
-    yield proxies
-    proxies.close()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apiserver import ApiServer, Json, api_server, path_of, until
+from apiserver import ApiServer, Json, path_of, until
 from charalora_operator import names
 from charalora_spec.outcome import Outcome
 from faults import Fault
@@ -20,13 +20,6 @@ from workloads import QUEUE, WORKLOADS, Workload
 
 NO_QUOTA = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor default-flavor, 2 more needed"
 PREEMPTED = "Preempted to accommodate a workload (UID: 7, JobUID: 8) due to prioritization in the ClusterQueue"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One for this file, with our CRD; Kueue's is not there until a test brings it."""
-    with api_server(tmp_path_factory.mktemp("control-plane")) as server:
-        yield server
 
 
 def only_checks(pod: Json) -> End | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apiserver import ApiServer, Json, api_server, until
+from apiserver import ApiServer, Json, until
 from charalora_operator import names
 from charalora_spec.crd import custom_resource_definition
 from charalora_spec.outcome import Outcome
@@ -40,13 +40,6 @@ class Lives(PreemptedOnce):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One for this file, with our CRD."""
-    with api_server(tmp_path_factory.mktemp("control-plane")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def node(server: ApiServer) -> Iterator[PaperNode]:
     """Where all of it runs."""
     with paper_node(server, Lives(server)) as node:
@@ -54,12 +47,10 @@ def node(server: ApiServer) -> Iterator[PaperNode]:
 
 
 @pytest.fixture(scope="module")
-def way(server: ApiServer) -> Iterator[Proxy]:
+def way(proxies: Proxies) -> Iterator[Proxy]:
     """The operator's, which counts what it asks for."""
-    proxies = Proxies(server)
     with proxies.proxy() as proxy:
         yield proxy
-    proxies.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apiserver import ApiServer, Json, api_server, until
+from apiserver import ApiServer, Json, until
 from charalora_spec.outcome import Outcome
 from faults import Fault
 from lives import PreemptedOnce, finished, remains, resource
@@ -28,21 +27,6 @@ UNTIL_SEEN = 120.0
 
 ATTEMPTS = 2
 """Of each life: one that is taken away, and one that finishes."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One for this file, with our CRD."""
-    with api_server(tmp_path_factory.mktemp("control-plane")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def proxies(server: ApiServer) -> Iterator[Proxies]:
-    """For the operators of this file."""
-    proxies = Proxies(server)
-    yield proxies
-    proxies.close()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apiserver import MERGE, ApiServer, Json, api_server, path_of, until
+from apiserver import MERGE, ApiServer, Json, path_of, until
 from charalora_operator import names
 from charalora_spec.crd import custom_resource_definition
 from charalora_spec.outcome import Outcome
@@ -18,13 +18,6 @@ from paper_node import End, labels_of, paper_node
 
 CRD = "characterloras.charalora.dev"
 LATER = {"type": "boolean", "description": "A field of a later version."}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One for this file, with our CRD."""
-    with api_server(tmp_path_factory.mktemp("control-plane")) as server:
-        yield server
 
 
 def newer() -> Json:
