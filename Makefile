@@ -8,6 +8,9 @@ SHELL := bash
 VENV := .venv/bin/python
 PYTEST ?=
 WORKERS ?= 2
+# At their imports both advise programmers of optional packages, over what is to be read.
+export TRANSFORMERS_VERBOSITY ?= error
+export DIFFUSERS_VERBOSITY ?= error
 
 help: ## Print this list.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
