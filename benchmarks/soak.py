@@ -162,6 +162,9 @@ class Soak:
         """What came of it."""
         uploads = traces.unfinished_uploads(self.place)
         problems = [*self.problems(), *(f"An upload is unfinished: {key}" for key in uploads)]
+        for training in self.trainings.values():  # the cluster forgets them now
+            if any(problem.startswith(f"{training.name}: ") for problem in problems):
+                self.say(f"{training.name}: {training.status.model_dump_json(by_alias=True, exclude_none=True, exclude={'artifacts'})}")
         return Outcome(seed, seconds, list(self.trainings.values()), self.strokes, max(self.memory, default=0), problems)
 
 

@@ -9,6 +9,7 @@ from soak_faults import OPERATORS
 
 from charalora_operator.names import RESOURCE
 from charalora_spec.status import Status
+from charalora_trainer.export.manifest import FILE, Manifest
 from cluster_runs import Place
 from machine import processes_by_pod, processes_of
 from target import OPERATOR_NAMESPACE
@@ -18,18 +19,25 @@ _STATES_KEPT = 2
 
 
 def unlike_the_status(place: Place, name: str, status: Status) -> Iterator[str]:
-    """What in the bucket is not as a finished training says; every digest is computed anew."""
-    if not status.artifacts:
-        yield "It succeeded, and no artifact is in its status."
-    prefix = place.uri("")
-    for one in status.artifacts:
-        key = one.uri.removeprefix(prefix)
-        data = place.target.s3().get_object(Bucket=place.namespace, Key=key)["Body"].read()
-        if (len(data), hashlib.sha256(data).hexdigest()) != (one.bytes, one.sha256):
-            yield f"{key} is not what the status says: {len(data)} bytes for {one.bytes}."
+    """What in the bucket is not as a finished training says, in its status or in its manifest; every digest is computed anew."""
+    prefix, root = place.uri(""), f"output/{name}/"
+    told = {one.uri.removeprefix(prefix): (one.bytes, one.sha256) for one in status.artifacts}
+    if not told and any("Their list is manifest.json there" in one.message for one in status.conditions):
+        manifest = Manifest.from_json(_read(place, f"{root}{FILE}").decode(), name)
+        told = {f"{root}{file.path}": (file.bytes, file.sha256) for file in manifest.files}
+    if not told:
+        yield "It succeeded, and nothing says which files it has."
+    for key, (size, digest) in told.items():
+        data = _read(place, key)
+        if (len(data), hashlib.sha256(data).hexdigest()) != (size, digest):
+            yield f"{key} is not what is said of it: {len(data)} bytes for {size}."
     states = [key for key in _keys(place, f"output/{name}/state/step-") if key.endswith("/manifest.json")]
     if len(states) > _STATES_KEPT:
         yield f"{len(states)} training states are kept: {', '.join(states)}."
+
+
+def _read(place: Place, key: str) -> bytes:
+    return place.target.s3().get_object(Bucket=place.namespace, Key=key)["Body"].read()
 
 
 def unfinished_uploads(place: Place) -> list[str]:

@@ -10,6 +10,9 @@ from charalora_spec.status import AttemptStatus, Condition, ConditionStatus, Sta
 SLACK = 90.0
 """Seconds by which an effect may come after its cause: a lost node is noticed late, and clocks of statuses have whole seconds."""
 
+NAMED_LATER = 15.0
+"""Seconds by which a pause may follow the end that is called by it: the operator has just seen the pause, and not the end yet."""
+
 
 class Kind(Enum):
     """A fault, as it is reported."""
@@ -128,7 +131,10 @@ def _explained(reason: str, training: Training, strokes: Iterable[Stroke], began
     outcome = Outcome.of_reason(reason)
     kinds = EXPLAINS.get(outcome, frozenset()) if outcome else frozenset()
     return any(
-        stroke.kind in kinds and stroke.resource in {"", training.name} and stroke.began <= ended + 2 and stroke.ended + SLACK >= began
+        stroke.kind in kinds
+        and stroke.resource in {"", training.name}
+        and stroke.began <= ended + (NAMED_LATER if stroke.kind is Kind.PAUSED else 2.0)
+        and stroke.ended + SLACK >= began
         for stroke in strokes
     )
 

@@ -60,13 +60,12 @@ def attempts_of(observed: Observed, before: Status, now: datetime) -> tuple[Atte
 def _as_written(end: End | None, attempt: int, before: Status) -> End | None:
     """The end of an attempt as the status has it: its pods may be gone by now, and with them why it ended."""
     written = next((one for one in before.attempts if one.attempt == attempt and one.end_time is not None), None)
-    outcome = Outcome.of_reason(written.reason) if written is not None else None
-    if end is None or outcome is None:
+    if end is None or written is None or (outcome := Outcome.of_reason(written.reason)) is None:
         return end
     about = f"Attempt {attempt}: "
     said = next((one.message for one in before.conditions if one.type == Condition.TRAINING.value and one.reason == outcome.reason), "")
     message = said.removeprefix(about) if said.startswith(about) else end.message
-    return replace(end, outcome=outcome, message=message)
+    return replace(end, outcome=outcome, message=message, at=written.end_time or end.at)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,16 @@ from charalora_spec.software import VERSION
 _LOST_AFTER = timedelta(seconds=30)
 """A pod that is still there so long after its grace period is on a node that nobody hears of."""
 
+_PODS_FAILED = "BackoffLimitExceeded"
+"""The Job controller's reason when a pod failed: for whatever reason, its deletion among them."""
+
 _KILLED = 137
 """Exit code of a container that SIGKILL ended."""
 
 _LESS = "raise resources.memory, or lower training.batchSize"
 _LESS_OF_CHECK = "use smaller pictures, or ask the administrator to raise preflight.memory in the operator's settings"
 _CHECK_TOO_LONG = "The check did not end within an hour, so it was given up; annotate the resource with charalora.dev/retry to check again."
+_UNTOLD = "All files are in the output prefix. Their list is manifest.json there: the pod was deleted before an operator could read it."
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 
 
@@ -45,15 +49,16 @@ def end_of(job: JobFacts, pods: Sequence[PodFacts], now: datetime) -> End | None
     """How a Job ended; None while it goes on, while pods of it may still run, or while the news of their end is still on its way."""
     if job.state is JobState.SUCCEEDED and all(_is_gone(pod, now) for pod in pods if pod.index == 0):
         told = _told(_first(pods))
-        return End(Outcome.SUCCEEDED, told.get("message", Outcome.SUCCEEDED.meaning), job.ended or now, told)
+        untold = Outcome.SUCCEEDED.meaning if _is_check(job) else _UNTOLD
+        return End(Outcome.SUCCEEDED, told.get("message", untold), job.ended or now, told)
     if job.state in {JobState.FAILED, JobState.ENDING} and all(_is_gone(pod, now) for pod in pods):
-        return _failure(job, pods, job.ended or max((_gone_at(pod) for pod in pods), default=job.created))
+        return _failure(job, pods, job.ended or max((_gone_at(pod) for pod in pods), default=now))
     return None
 
 
 def _failure(job: JobFacts, pods: Sequence[PodFacts], at: datetime) -> End:
     """The most telling cause: what we did, what the program says for good, what the cluster did, what else a pod or the Job says."""
-    outcomes = [(pod, outcome_of(pod.ending)) for pod in pods if pod.ending is not None and pod.ending.exit_code != 0]
+    outcomes = [(pod, _outcome_of(pod, pod.ending)) for pod in pods if pod.ending is not None and pod.ending.exit_code != 0]
     final = [(pod, outcome) for pod, outcome in outcomes if outcome.retry is Retry.NEVER]
     disrupted = any(pod.disruption[0] for pod in pods)
     others = sorted(outcomes, key=lambda one: (one[1] is Outcome.INTERRUPTED, one[0].ending.at if one[0].ending else at, one[0].index))
@@ -79,6 +84,13 @@ def outcome_of(ending: Ending) -> Outcome:
     return told if told is not None and told.exit_code == ending.exit_code else Outcome.of_exit_code(ending.exit_code)
 
 
+def _outcome_of(pod: PodFacts, ending: Ending) -> Outcome:
+    """What a pod's end stands for: one that was deleted and had to be killed was interrupted, also where it left no word."""
+    outcome = outcome_of(ending)
+    is_wordless = outcome is Outcome.INTERNAL_ERROR and not _parsed(ending.message)
+    return Outcome.INTERRUPTED if is_wordless and pod.deleted is not None and ending.exit_code == _KILLED else outcome
+
+
 def _pod_end(job: JobFacts, pod: PodFacts, outcome: Outcome, at: datetime) -> End:
     ending = pod.ending
     told = _parsed(ending.message) if ending else {}
@@ -95,6 +107,8 @@ def _last_words(pod: PodFacts, ending: Ending | None) -> str:
     """For a container that left no termination message of ours: how it ended, and its log's end."""
     if ending is None:
         return f"Pod {pod.name} ended without a word."
+    if pod.deleted is not None and ending.exit_code == _KILLED:
+        return f"Pod {pod.name} was deleted and had to be killed: it did not end in the time that it was given."
     words = " ".join(ending.message.split())[-500:]
     return f"Pod {pod.name} ended with exit code {ending.exit_code} ({ending.cluster_reason or 'Error'})" + (
         f": … {words}" if words else "."
@@ -108,6 +122,8 @@ def _job_end(job: JobFacts, at: datetime) -> End:
         outcome = Outcome.of_exit_code(int(code[1]))
     elif "DisruptionTarget" in message:
         outcome = Outcome.PREEMPTED
+    elif reason == _PODS_FAILED:  # one that failed by itself would still be there
+        outcome = Outcome.INTERRUPTED
     else:
         outcome = Outcome.INTERNAL_ERROR
     return End(outcome, f"Job {job.name} failed and its pods are gone; the cluster says: {reason}: {message}", at)

@@ -486,6 +486,56 @@ def test_a_pod_that_is_forced_away_while_it_ends_was_interrupted() -> None:
     assert ["Interrupted"] == [one.reason for one in world.status.attempts]
 
 
+def test_a_pod_that_was_deleted_and_had_to_be_killed_was_interrupted() -> None:
+    """It hung, or had only just begun: no word, and SIGKILL."""
+    world = World()
+    job = world.train()
+    world.end_pod(job, "", 137)
+    world.pods[f"{job}-0"] = replace(world.pods[f"{job}-0"], deleted=world.now)
+    world.end_job(job)
+
+    world.look()
+
+    assert ["Interrupted"] == [one.reason for one in world.status.attempts]
+    assert "had to be killed: it did not end in the time that it was given" in world.condition(Condition.TRAINING).message
+
+
+def test_a_container_that_is_killed_where_nobody_deleted_its_pod_failed() -> None:
+    world = World()
+    job = world.train()
+    world.end_pod(job, "", 137)
+    world.end_job(job)
+
+    world.look()
+
+    assert ["InternalError"] == [one.reason for one in world.status.attempts]
+
+
+def test_an_attempt_whose_pods_were_deleted_while_no_operator_looked_was_interrupted() -> None:
+    """A pod that failed by itself would still be there."""
+    world = World()
+    job = world.train()
+    world.pods.clear()
+    world.end_job(job, why=("BackoffLimitExceeded", "Job has reached the specified backoff limit"))
+
+    world.look()
+
+    assert ["Interrupted"] == [one.reason for one in world.status.attempts]
+    assert "its pods are gone" in world.condition(Condition.TRAINING).message
+
+
+def test_success_whose_words_are_gone_with_the_pod_says_where_the_files_are_listed() -> None:
+    world = World()
+    job = world.train()
+    world.pods.clear()
+    world.end_job(job, JobState.SUCCEEDED)
+
+    world.look()
+
+    assert ("True", "Succeeded") == (world.condition(Condition.SUCCEEDED).status, world.state)
+    assert "Their list is manifest.json there" in world.condition(Condition.SUCCEEDED).message
+
+
 def test_the_account_of_an_attempt_whose_job_somebody_deleted_is_closed() -> None:
     world = World()
     job = world.train()

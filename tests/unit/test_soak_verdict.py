@@ -54,6 +54,14 @@ def test_an_attempt_that_no_fault_explains_is_a_problem(stroke: Stroke) -> None:
     assert "Attempt 1 ended with Interrupted, which nothing explains." == problem
 
 
+def test_an_end_may_be_called_by_a_pause_that_followed_it_closely() -> None:
+    paused, much_later = (Stroke(Kind.PAUSED, NOON + 119 + late, NOON + 150, "t001") for late in (10, 20))
+    training = ended("Succeeded", "Suspended", "Succeeded")
+
+    assert [] == list(problems_of(training, [paused]))
+    assert ["Attempt 1 ended with Suspended, which nothing explains."] == list(problems_of(training, [much_later]))
+
+
 def test_a_failure_needs_a_fault_that_explains_it() -> None:
     denied = Stroke(Kind.STORAGE_DENIED, NOON + 60, NOON + 90)
     training = ended(Outcome.STORAGE_ACCESS_DENIED.reason)

@@ -169,6 +169,8 @@ def damage(folder: Path, identity: str) -> str | None:
         return "its manifest is missing or unreadable"
     if manifest.identity != identity:
         return "it belongs to another training"
+    if not manifest.files:
+        return "its manifest names no files"
     for name, expected in manifest.files.items():
         file = folder / name
         if not file.is_file():
