@@ -58,7 +58,7 @@ def end_of(job: JobFacts, pods: Sequence[PodFacts], now: datetime) -> End | None
 
 def _failure(job: JobFacts, pods: Sequence[PodFacts], at: datetime) -> End:
     """The most telling cause: what we did, what the program says for good, what the cluster did, what else a pod or the Job says."""
-    outcomes = [(pod, _outcome_of(pod, pod.ending)) for pod in pods if pod.ending is not None and pod.ending.exit_code != 0]
+    outcomes = [(pod, _outcome_of(job, pod, pod.ending)) for pod in pods if pod.ending is not None and pod.ending.exit_code != 0]
     final = [(pod, outcome) for pod, outcome in outcomes if outcome.retry is Retry.NEVER]
     disrupted = any(pod.disruption[0] for pod in pods)
     others = sorted(outcomes, key=lambda one: (one[1] is Outcome.INTERRUPTED, one[0].ending.at if one[0].ending else at, one[0].index))
@@ -84,11 +84,15 @@ def outcome_of(ending: Ending) -> Outcome:
     return told if told is not None and told.exit_code == ending.exit_code else Outcome.of_exit_code(ending.exit_code)
 
 
-def _outcome_of(pod: PodFacts, ending: Ending) -> Outcome:
-    """What a pod's end stands for: one that was deleted and had to be killed was interrupted, also where it left no word."""
+def _outcome_of(job: JobFacts, pod: PodFacts, ending: Ending) -> Outcome:
+    """What a pod's end stands for: a training that was deleted and had to be killed was interrupted, also where it left no word.
+
+    A check has no further attempts of ours: its Job has had all of them.
+    """
     outcome = outcome_of(ending)
-    is_wordless = outcome is Outcome.INTERNAL_ERROR and not _parsed(ending.message)
-    return Outcome.INTERRUPTED if is_wordless and pod.deleted is not None and ending.exit_code == _KILLED else outcome
+    if outcome is not Outcome.INTERNAL_ERROR or _is_check(job) or _parsed(ending.message):
+        return outcome
+    return Outcome.INTERRUPTED if pod.deleted is not None and ending.exit_code == _KILLED else outcome
 
 
 def _pod_end(job: JobFacts, pod: PodFacts, outcome: Outcome, at: datetime) -> End:
@@ -122,7 +126,7 @@ def _job_end(job: JobFacts, at: datetime) -> End:
         outcome = Outcome.of_exit_code(int(code[1]))
     elif "DisruptionTarget" in message:
         outcome = Outcome.PREEMPTED
-    elif reason == _PODS_FAILED:  # one that failed by itself would still be there
+    elif reason == _PODS_FAILED and not _is_check(job):  # one that failed by itself would still be there
         outcome = Outcome.INTERRUPTED
     else:
         outcome = Outcome.INTERNAL_ERROR
