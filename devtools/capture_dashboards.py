@@ -80,12 +80,13 @@ def story(target: Target) -> None:
     start(target, "artists", "skadi", lambda spec: spec["training"].update(steps=4000, saveEvery=50))
     until(target, "studio", "amiya", "its end", has_ended)
     until(target, "artists", "skadi", "its first save", lambda status: saved(status) >= 50)
-    suspend(target, "artists", "skadi", wanted=True)
     start(target, "studio", "nian", lambda spec: spec["training"].update(precision="fp16", learningRate=DIVERGING))
-    until(target, "artists", "surtr", "its end", has_ended)
     until(target, "studio", "nian", "its end", has_ended)
+    suspend(target, "artists", "skadi", wanted=True)
+    until(target, "artists", "surtr", "its end", has_ended)
+    kept = saved(until(target, "artists", "skadi", "its pause", lambda status: state(dict(status))["reason"] == "Suspended"))
     suspend(target, "artists", "skadi", wanted=False)
-    until(target, "artists", "skadi", "its second attempt", lambda status: status.get("attempt") == 2 and saved(status) >= 100)
+    until(target, "artists", "skadi", "a save of its second attempt", lambda status: saved(status) > kept)
     time.sleep(3 * SCRAPE_SECONDS)
 
 
@@ -98,7 +99,7 @@ def start(target: Target, namespace: str, name: str, change: Change) -> None:
         spec["character"]["name"] = f"{name}_arknights"
         spec["dataset"]["uri"] = f"s3://datasets/{name}/"
         spec["preview"]["prompts"] = [f"1girl, solo, {{{name}_arknights:1.2}}"]
-        spec["resources"]["gpus"] = 1
+        spec["resources"].update(gpus=1, memory="3Gi")  # so that three of them have room
     spec["output"]["uri"] = f"s3://{OUTPUT[0]}/{namespace}/{name}-{time.time():.0f}/"  # nothing of an earlier story is resumed
     change(spec)
     target.run("apply", "--namespace", namespace, "-f", "-", content=json.dumps(wire))
@@ -122,8 +123,8 @@ def suspend(target: Target, namespace: str, name: str, *, wanted: bool) -> None:
     say(f"{namespace}/{name} {'is paused' if wanted else 'goes on'}.")
 
 
-def until(target: Target, namespace: str, name: str, what: str, holds: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Wait until a status says something.
+def until(target: Target, namespace: str, name: str, what: str, holds: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+    """The first status that says something.
 
     Raises:
         TargetError: It does not.
@@ -132,7 +133,7 @@ def until(target: Target, namespace: str, name: str, what: str, holds: Callable[
     while time.monotonic() < limit:
         status: dict[str, Any] = target.get("clora", name, "--namespace", namespace).get("status", {})
         if holds(status):
-            return
+            return status
         if has_ended(status):
             raise TargetError(f"{namespace}/{name} ended before {what}: {state(status)['message']}")
         time.sleep(1)
