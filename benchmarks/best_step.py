@@ -33,7 +33,7 @@ def main() -> int:
     asked = parser.parse_args()
     names, setting, cache = list(CHARACTERS)[: asked.characters], Setting(), measured_on.cache_folder("best-step")
     print(f"best-step: {len(names)} characters, {asked.workers} at a time; what is finished is kept in {cache}.", flush=True)
-    os.environ.update(measured_on.MALLOC)  # the worker processes' C library reads it when they start
+    os.environ.update(measured_on.WORKER)  # read when the worker processes start
     done = itertools.count(1)
 
     def on_done(taught: Taught) -> None:

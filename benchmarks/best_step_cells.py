@@ -13,7 +13,6 @@ from statistics import fmean
 from typing import Any, Self
 
 import measured_on
-import torch
 from proof_cells import digest_of
 from proof_measures import Subject, draw
 from proof_training import Course, Inputs, resource_of
@@ -134,7 +133,7 @@ def teach_all(
         TrainingError: The first failure.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, context) as pool:
         running = [pool.submit(teach, name, setting, base, cache / digest(name, setting, base), measured_on.commit()) for name in names]
         for future in as_completed(running):
             on_done(future.result())

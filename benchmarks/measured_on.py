@@ -8,8 +8,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# glibc gives large blocks back to the system and asks for them again at every step, which costs a fifth of the time.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "34359738368", "MALLOC_TOP_PAD_": "268435456"}
+WORKER = {
+    # One thread each: two processes whose threads wait for each other on the same cores are ten times as slow.
+    "OMP_NUM_THREADS": "1",
+    # glibc gives large blocks back to the system and asks for them again at every step, which costs a fifth of the time.
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "34359738368",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+"""What the environment of processes must say before they start, of which several measure at the same time."""
 
 
 def described() -> str:

@@ -43,7 +43,7 @@ def main() -> int:
     cells.append(Cell(inputs, None, 0, asked.pictures))
     cache = measured_on.cache_folder("proof")
     print(f"proof: {len(cells)} cells, {asked.workers} at a time; what is finished is kept in {cache}.", flush=True)
-    os.environ.update(measured_on.MALLOC)  # the worker processes' C library reads it when they start
+    os.environ.update(measured_on.WORKER)  # read when the worker processes start
     done = itertools.count(1)
 
     def on_done(cell: Cell, result: Measured) -> None:

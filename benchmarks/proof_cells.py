@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from PIL import Image
 from proof_examiner import Examiner, Figures, Row
 from proof_training import BOTH, Course, Inputs, resource_of, train
@@ -133,7 +132,7 @@ def compute_all(cells: Sequence[Cell], cache: Path, workers: int, on_done: Calla
     source = source_digest()
     folders = [cache / cell.digest(source) for cell in cells]
     waiting = iter(zip(cells, folders, strict=True))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         # No more is submitted than runs, because a pool cannot take back what it has handed to its processes.
         running = {pool.submit(compute, cell, folder): cell for cell, folder in islice(waiting, workers)}
         while running:
