@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from charalora_operator.conditions import conditions_of
 from charalora_operator.costs import attempts_and_usage, newly_preempted
+from charalora_operator.endings import End
 from charalora_operator.model import Observed, Resource, Sample, to_the_second
 from charalora_operator.picture import Picture
 from charalora_operator.settings import Settings
@@ -100,13 +101,21 @@ def _checkpoint(before: Status, run: CharacterLora | None, sample: Sample | None
     if sample is not None:
         saved, since = (int(sample.figures.get(f"charalora_last_checkpoint_{name}", 0)) for name in ("step", "timestamp_seconds"))
         found.append((saved, datetime.fromtimestamp(since, UTC)))
-    found += [(told, one.end.at) for one in picture.attempts if one.end and isinstance(told := one.end.details.get("savedStep"), int)]
+    found += [last for one in picture.attempts if one.end and (last := _last_saved(one.end))]
     known = before.checkpoint.step if before.checkpoint else 0
     step, at = max(found, default=(0, datetime.min.replace(tzinfo=UTC)))
     if step <= known:
         return before.checkpoint
     uri = f"{run.spec.output.uri.rstrip('/')}/state/step-{step:06d}/"
     return CheckpointStatus.model_validate({"step": step, "uri": uri, "time": to_the_second(at)})
+
+
+def _last_saved(end: End) -> tuple[int, datetime] | None:
+    """Step and time of the last state, as the trainer's last words have them; one of an older version does not tell the time."""
+    step, since = end.details.get("savedStep"), end.details.get("savedAt")
+    if not isinstance(step, int):
+        return None
+    return step, datetime.fromtimestamp(since, UTC) if isinstance(since, int) and 0 < since <= end.at.timestamp() else end.at
 
 
 def _best(before: Status, sample: Sample | None, picture: Picture) -> Best | None:

@@ -76,6 +76,7 @@ def test_two_nodes_train_what_one_process_trains_also_when_they_are_killed_and_s
     assert "Traceback" not in lost.err
     assert lost.told["savedStep"] in {0, *job.states()}
     assert lost.told["savedStep"] <= lost.told["step"]
+    assert ("savedAt" in lost.told) is (lost.told["savedStep"] > 0)
 
     first, second = start_nodes(job, attempt=2)
     first.until_true(lambda: 2 * SAVE_EVERY in job.states())

@@ -38,9 +38,11 @@ def told_metrics(context: click.Context) -> Iterator["Metrics"]:
 
 
 def last_steps(metrics: "Metrics") -> dict[str, Any]:
-    """How far a training got, as far as that is known: the last step, and that of the last state that is whole in the store."""
-    step, saved = metrics.value("step"), metrics.value("last_checkpoint_step")
-    return {} if step is None else {"step": int(step), "savedStep": int(saved or 0)}
+    """How far a training got, as far as that is known: the last step, and that of the last state that is whole in the store since when."""
+    step, saved, since = (metrics.value(name) for name in ("step", "last_checkpoint_step", "last_checkpoint_timestamp_seconds"))
+    if step is None:
+        return {}
+    return {"step": int(step), "savedStep": int(saved or 0)} | ({"savedAt": int(since)} if since else {})
 
 
 def train_here(run: "CharacterLora", start: "Start", metrics: "Metrics") -> Ending:
