@@ -88,10 +88,8 @@ def _deleted(scene: Scene, options: Sequence[str] = ()) -> Done | None:
 
 def _evicted(scene: Scene) -> Done | None:
     for pod in scene.pods()[:1]:
-        name, namespace = pod["metadata"]["name"], scene.place.namespace
-        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
-        path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
-        scene.place.target.run("create", "--raw", path, "-f", "-", content=json.dumps(eviction))
+        name = pod["metadata"]["name"]
+        scene.place.target.evict(scene.place.namespace, name)
         return Done(_resource(pod), name)
     return None
 

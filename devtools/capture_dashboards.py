@@ -107,12 +107,10 @@ def start(target: Target, namespace: str, name: str, change: Change) -> None:
 
 
 def evict(target: Target, namespace: str, name: str) -> None:
-    """As a drain does, or somebody of more importance."""
+    """Take the pod of its attempt away."""
     labels = f"{names.RESOURCE}={name},{names.ATTEMPT}"
     pod = target.get("pods", "--namespace", namespace, "-l", labels)["items"][0]["metadata"]["name"]
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
-    target.run("create", "--raw", path, "-f", "-", content=json.dumps(eviction))
+    target.evict(namespace, pod)
     say(f"{namespace}/{name} is evicted.")
 
 

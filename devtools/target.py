@@ -95,6 +95,12 @@ class Target:
             content=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
         )
 
+    def evict(self, namespace: str, pod: str) -> None:
+        """Take a pod away as a drain does, or somebody of more importance."""
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+        self.run("create", "--raw", path, "-f", "-", content=json.dumps(eviction))
+
     def install(self, *arguments: str, release: str = "charalora", namespace: str = OPERATOR_NAMESPACE, chart: Path = CHART) -> None:
         """Install the chart, or bring it up to date, and wait until the operator is ready."""
         command = ["upgrade", "--install", release, str(chart), "--namespace", namespace, "--create-namespace", "--wait", "--timeout", "5m"]

@@ -1,6 +1,5 @@
 """Every query of every dashboard, asked of a real Prometheus after real trainings: one good, one failed, one preempted, one paused."""
 
-import json
 import time
 from collections.abc import Mapping
 
@@ -34,7 +33,7 @@ def window(shared_place: Place) -> Window:
     preempted = place.start("preempted", **LONG)
     place.start("paused", **{"run.suspend": True})
     until_step(preempted, 5)
-    evict(preempted)
+    place.target.evict(place.namespace, trainer(preempted)["metadata"]["name"])
     others = [place.start("good"), place.start("failed", **DIVERGING)]
     saved = preempted.until("the second attempt", lambda status: status.attempt == 2 and status.checkpoint is not None).checkpoint
     assert saved is not None
@@ -42,14 +41,6 @@ def window(shared_place: Place) -> Window:
     preempted.until("its next save", lambda status: status.checkpoint is not None and status.checkpoint.step > saved.step)
     variables = {"namespace": place.namespace, "resource": "preempted"}
     return Window(place.target.prometheus, began - SCRAPE_SECONDS, time.time(), SCRAPE_SECONDS, variables)
-
-
-def evict(run: Run) -> None:
-    """As a drain does, or somebody of more importance."""
-    name, namespace = trainer(run)["metadata"]["name"], run.place.namespace
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
-    path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
-    run.place.target.run("create", "--raw", path, "-f", "-", content=json.dumps(eviction))
 
 
 def reason_of(run: Run) -> str:

@@ -282,9 +282,7 @@ def test_preemption_and_eviction_are_told_from_failures(runs: Mapping[str, Run])
     saved = run.status.checkpoint
     assert saved is not None
     until_step(run, saved.step + 1)
-    name = trainer(run)["metadata"]["name"]
-    eviction = f'{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {{"name": "{name}", "namespace": "{place.namespace}"}}}}'
-    target.run("create", "--raw", f"/api/v1/namespaces/{place.namespace}/pods/{name}/eviction", "-f", "-", content=eviction)
+    target.evict(place.namespace, trainer(run)["metadata"]["name"])
 
     ended(run, CAUSES["preempted"])
 
