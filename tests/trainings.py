@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -138,6 +138,10 @@ class Ended:
         return self.err.rstrip().rpartition("\n")[2]
 
 
+Program = Callable[[list[str], dict[str, str], Path], None]
+"""From arguments, environment and folder; a function of a module."""
+
+
 class Running:
     """A command line under way, in a process of its own.
 
@@ -145,12 +149,14 @@ class Running:
         arguments: After `charalora`.
         environment: The whole environment of the process.
         folder: For its stdout, its stderr and its termination message.
+        program: What runs in the process; without one, `charalora`.
     """
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, program: Program | None = None) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
-        self._process: ForkServerProcess = fork_context().Process(target=_charalora, args=(list(arguments), dict(environment), folder))
+        started = fork_context().Process(target=program or charalora, args=(list(arguments), dict(environment), folder))
+        self._process: ForkServerProcess = started
         self._process.start()
 
     @property
@@ -311,7 +317,7 @@ def fork_context() -> ForkServerContext:
     return context
 
 
-def _charalora(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+def charalora(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
     """In the fork: become the command."""
     os.environ.clear()
     os.environ.update(environment, CHARALORA_TERMINATION_LOG=str(folder / "told"))

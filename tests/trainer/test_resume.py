@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from charalora_spec.outcome import Outcome
+from charalora_trainer import history
+from charalora_trainer.weights import Adapter
 from services import S3, fresh_bucket
-from trainings import Running, TrainingJob, differences, pictures
+from trainings import Running, TrainingJob, charalora, differences, pictures
 
 STEPS, SAVE_EVERY = 36, 3
 TRAINED = r"train .*took"
@@ -136,6 +138,30 @@ def test_a_stop_during_the_closing_steps(job: TrainingJob) -> None:
 
     assert Outcome.SUCCEEDED is finished.outcome, finished.err
     assert "manifest.json" in job.output_keys()
+
+
+def _charalora_that_writes_slowly(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    from charalora_trainer.export import hcp
+
+    write = hcp.write
+
+    def later(adapter: Adapter, folder: Path, step: int) -> tuple[Path, ...]:
+        time.sleep(2)
+        return write(adapter, folder, step)
+
+    hcp.write = later
+    charalora(arguments, environment, folder)
+
+
+def test_a_state_has_the_logs_up_to_its_step_however_slowly_it_is_written(job: TrainingJob) -> None:
+    """Steps go on meanwhile, and write into the logs."""
+    ended = Running(job.arguments(), job.variables, job.folder / "run-0", _charalora_that_writes_slowly).wait()
+
+    assert Outcome.SUCCEEDED is ended.outcome, ended.err
+    files = job.output()
+    assert {step: step for step in job.states()} == {
+        step: history.parse(files[f"state/step-{step:06}/history.jsonl"].decode()).losses[-1][0] for step in job.states()
+    }
 
 
 def test_a_second_run_in_the_same_folder_is_refused(job: TrainingJob) -> None:

@@ -48,12 +48,17 @@ LOGS = ("train.log", history.FILE)  # they belong to a state: what an interrupte
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Copies of what was learned up to a step; later steps do not change them."""
+    """Copies of what was learned up to a step; later steps do not change them.
+
+    Attributes:
+        logs: The bytes of each log up to here: steps go on, and write into them, while the state is written.
+    """
 
     step: int
     adapter: Adapter
     word: Word
     state: dict[str, Tensor]
+    logs: dict[str, int]
     taken: float = field(default_factory=time.monotonic)
 
 
@@ -115,7 +120,6 @@ class Publisher:
         if held_out:
             self._log.held_out(step, held_out)
             self._best.tell(history.read(self._output))
-        self._log.flush()
         self._submit(self._snapshot(step), exports=True)
         self._previews(step, stop_asked)
 
@@ -126,7 +130,6 @@ class Publisher:
             TrainingError: What a save or an upload met.
         """
         if self._saved != step:
-            self._log.flush()
             self._submit(self._snapshot(step), exports=False)
         self._settle()
         self._uploads.wait()
@@ -163,7 +166,9 @@ class Publisher:
             closing.upload(self._job, self._output, self._store, self._uploads)
 
     def _snapshot(self, step: int) -> Snapshot:
-        return Snapshot(step, self._learner.adapter(), self._learner.word(), self._learner.optimizer.state())
+        self._log.flush()
+        sizes = {name: (self._output / name).stat().st_size for name in LOGS}
+        return Snapshot(step, self._learner.adapter(), self._learner.word(), self._learner.optimizer.state(), sizes)
 
     def _submit(self, snapshot: Snapshot, *, exports: bool) -> None:
         self._settle()  # at most one save behind
@@ -238,8 +243,8 @@ class Publisher:
 
     def _write_state(self, snapshot: Snapshot, folder: Path) -> None:
         save_file(snapshot.state, folder / STATE_FILE)
-        for name in LOGS:
-            shutil.copyfile(self._output / name, folder / name)
+        for name, size in snapshot.logs.items():
+            (folder / name).write_bytes((self._output / name).read_bytes()[:size])
         self._inventory.write(snapshot.step, folder)
 
     def _previews(self, step: int, stop_asked: StopAsked = lambda: False) -> None:
