@@ -8,7 +8,7 @@ from charalora_operator.model import to_the_second
 from charalora_operator.picture import Picture
 from charalora_spec.outcome import Outcome
 from charalora_spec.spec import CharacterLora, Resources
-from charalora_spec.status import AttemptStatus, CheckpointStatus, Status, Usage
+from charalora_spec.status import AttemptStatus, CheckpointStatus, Condition, Status, Usage
 
 _ATTEMPTS_SHOWN = 20
 
@@ -25,7 +25,7 @@ def attempts_and_usage(
     open_ones = {number for number, one in known.items() if one.end_time is None}
     size = run.spec.resources if run is not None else None
     changed = {
-        attempt.number: _account(attempt, known.get(attempt.number), size, checkpoint, now if moved else None)
+        attempt.number: _account(attempt, before, size, checkpoint, now if moved else None)
         for attempt in picture.attempts
         if attempt.number in open_ones or (attempt.number not in known and attempt.number >= forgotten)
     }
@@ -40,12 +40,13 @@ def attempts_and_usage(
 
 
 def _account(
-    attempt: Attempt, old: AttemptStatus | None, size: Resources | None, checkpoint: CheckpointStatus | None, now: datetime | None
+    attempt: Attempt, before: Status, size: Resources | None, checkpoint: CheckpointStatus | None, now: datetime | None
 ) -> AttemptStatus:
+    old = next((one for one in before.attempts if one.attempt == attempt.number), None)
     began, end = attempt.began or (old.start_time if old else None), attempt.end
 
     def held(until: datetime) -> int:  # pods that went while nobody looked held their GPUs all the time
-        return attempt.gpu_seconds(size.gpus if size else 0, until) if attempt.pods else _held(size, began, until)
+        return attempt.gpu_seconds(size.gpus if size else 0, until) + _held(size, _unseen(attempt, before, size), began, until)
 
     spent, wasted = old.gpu_seconds if old else 0, 0
     if at := end.at if end else now:
@@ -67,17 +68,28 @@ def _account(
 
 def _taken_away(old: AttemptStatus, size: Resources | None, checkpoint: CheckpointStatus | None, now: datetime) -> AttemptStatus:
     """The account of an attempt whose Job somebody deleted, and its pods with it: they held their GPUs until about now."""
-    spent = max(old.gpu_seconds, _held(size, old.start_time, now))
-    kept = _held(size, old.start_time, checkpoint.time) if checkpoint is not None else 0
+    pods = size.nodes if size else 0
+    spent = max(old.gpu_seconds, _held(size, pods, old.start_time, now))
+    kept = _held(size, pods, old.start_time, checkpoint.time) if checkpoint is not None else 0
     figures = {"gpu_seconds": spent, "wasted_gpu_seconds": max(0, spent - kept)}
     return old.model_copy(update={"reason": Outcome.INTERRUPTED.reason, "end_time": to_the_second(now), **figures})
 
 
-def _held(size: Resources | None, began: datetime | None, until: datetime) -> int:
-    """GPU seconds of a whole training from its start on."""
+def _unseen(attempt: Attempt, before: Status, size: Resources | None) -> int:
+    """How many of an attempt's pods went while nobody looked: all of them, or of one that had every node those that are not there."""
+    if size is None or attempt.end is None:
+        return 0
+    had_all = before.attempt == attempt.number and any(
+        one.type == Condition.ADMITTED.value and one.status == "True" for one in before.conditions
+    )
+    return max(0, size.nodes - len(attempt.pods)) if had_all or not attempt.pods else 0
+
+
+def _held(size: Resources | None, pods: int, began: datetime | None, until: datetime) -> int:
+    """GPU seconds of pods from their training's start on."""
     if size is None or began is None:
         return 0
-    return size.gpus * size.nodes * max(0, round((until - began).total_seconds()))
+    return size.gpus * pods * max(0, round((until - began).total_seconds()))
 
 
 def newly_preempted(before: Status, attempts: Sequence[AttemptStatus]) -> int:

@@ -598,6 +598,28 @@ def test_an_attempt_that_ended_and_whose_pods_went_while_no_operator_looked_cost
     assert [(400, 160)] == [(one.gpu_seconds, one.wasted_gpu_seconds) for one in world.status.attempts]
 
 
+@pytest.mark.parametrize(("ran", "expected"), [(True, (400, 160)), (False, (200, 80))])
+def test_one_pod_of_an_attempt_that_went_while_no_operator_looked_cost_its_gpus_too(*, ran: bool, expected: tuple[int, int]) -> None:
+    """The Job controller deletes what still runs beside a pod that failed. A pod that never had a node cost nothing."""
+    world = World()
+    world.change(resources__nodes=2)
+    job = world.train()
+    second = world.pods.pop(f"{job}-1")
+    if ran:
+        world.pods[f"{job}-1"] = second
+    world.wait(70)
+    world.report(job, 400, last_checkpoint_step=400, last_checkpoint_timestamp_seconds=after(60).timestamp())
+    world.look()
+    world.wait(30)
+    world.pods.pop(f"{job}-1", None)
+    world.end_pod(job, told(Outcome.INTERNAL_ERROR), exit_code=1)
+    world.end_job(job)
+
+    world.look()
+
+    assert [expected] == [(one.gpu_seconds, one.wasted_gpu_seconds) for one in world.status.attempts]
+
+
 def test_a_new_attempt_waits_until_the_last_pods_are_gone() -> None:
     world = World()
     world.change(resources__nodes=2, resources__gpus=1)
