@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,20 @@ from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer import logs, worker
 from charalora_trainer.failures import known_failure
 from charalora_trainer.job import Job, Workspace
+from charalora_trainer.peers import PartnersLostError
 from charalora_trainer.processes import Processes
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """A worker that has nothing to read and nobody to meet."""
     monkeypatch.setattr(Job, "read", lambda _: None)
     monkeypatch.setattr(Processes, "join", lambda: Processes(0, 2, 0, torch.device("cpu")))
     monkeypatch.setattr(logs, "configure_from", lambda _: None)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    return Workspace(tmp_path)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield Workspace(tmp_path)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def ending(monkeypatch: pytest.MonkeyPatch, workspace: Workspace, error: BaseException) -> int:
@@ -54,6 +58,16 @@ def test_the_first_reason_counts(monkeypatch: pytest.MonkeyPatch, workspace: Wor
     assert Outcome.INTERRUPTED.exit_code == ending(monkeypatch, workspace, KeyboardInterrupt())
     assert 1 == ending(monkeypatch, workspace, RuntimeError("Connection closed by peer"))
     assert Outcome.HOST_OUT_OF_MEMORY.reason == json.loads(workspace.outcome.read_text())["reason"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_comes_on_the_way_out_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, workspace: Workspace, stop: signal.Signals
+) -> None:
+    """The launcher stops the others when one has failed, and they may be through by then: a stop in a finalizer leaves a traceback."""
+    ending(monkeypatch, workspace, PartnersLostError())
+
+    signal.raise_signal(stop)
 
 
 def test_what_nobody_foresaw_is_shown(monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> None:

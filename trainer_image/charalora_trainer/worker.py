@@ -25,6 +25,14 @@ def main(workspace: Workspace) -> int:
     The launcher returns 1 for every failure, so the first process that fails leaves its outcome in the workspace. The others fail after it,
     because they miss it; of that nothing is told.
     """
+    try:
+        return _take_part(workspace)
+    finally:
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, signal.SIG_IGN)  # how it ended is decided; on the way out a stop would only leave a traceback
+
+
+def _take_part(workspace: Workspace) -> int:
     logs.configure_from(os.environ)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the training loop takes over while it runs, and saves first
     try:
