@@ -8,10 +8,11 @@ import pytest
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.storage import Entry, Store, open_store
 from charalora_trainer.storage.local import LocalStore
-from charalora_trainer.storage.staging import INDEX, stage
+from charalora_trainer.storage.staging import INDEX, PARALLEL, stage
 from services import S3, Answer, FaultyS3, ToxicS3
 
 FILES = {"01.png": b"picture one", "01.txt": b"1girl", "sub/02.png": b"", "sub/ステラ.txt": b"solo"}
+MANY = 2 * PARALLEL
 
 
 class Watched(LocalStore):
@@ -168,25 +169,25 @@ def test_progress_begins_at_what_stands_and_ends_at_everything(source: Watched, 
 
 def test_a_staging_that_fails_keeps_what_it_has(faulty_s3: FaultyS3, folder: Path) -> None:
     """The next one fetches only the rest."""
-    for number in range(12):
+    for number in range(MANY):
         faulty_s3.put(f"surtr/{number:02}.txt", b"tag")
     store = open_store(faulty_s3.uri("surtr/"), faulty_s3.storage)
     entries = store.list()
-    for _ in range(6):
+    for _ in range(PARALLEL + 1):  # a thread begins its second file when its first one is here
         faulty_s3.pass_on("GET")
-    faulty_s3.answer(Answer(403, "AccessDenied"), times=20)
+    faulty_s3.answer(Answer(403, "AccessDenied"), times=MANY)
     with pytest.raises(TrainingError) as refused:
         stage(store, entries, folder)
     assert Outcome.STORAGE_ACCESS_DENIED is refused.value.outcome
     kept = held(folder)
-    assert 1 <= len(kept) < 12
+    assert 1 <= len(kept) < MANY
     faulty_s3.faults.clear()
     faulty_s3.requests.clear()
 
     stage(store, entries, folder)
 
-    assert 12 == len(held(folder))
-    assert 12 - len(kept) == len(faulty_s3.requests)
+    assert MANY == len(held(folder))
+    assert MANY - len(kept) == len(faulty_s3.requests)
 
 
 def test_an_object_that_vanishes_between_listing_and_fetching_is_said(source: Watched, folder: Path) -> None:

@@ -19,7 +19,8 @@ from charalora_trainer.storage.wholefile import whole_file
 INDEX = ".charalora-staged.json"
 """What was staged into a folder, in that folder: by key the size, the ETag and the local file's time of change."""
 
-_THREADS = 8
+PARALLEL = 8
+"""Downloads at the same time."""
 _SAVE_SECONDS = 1.0
 
 OnProgress = Callable[[int, int], None]
@@ -71,7 +72,7 @@ class _StoppedError(Exception):
 @contextmanager
 def _threads(progress: "_Progress") -> Iterator[ThreadPoolExecutor]:
     """Several downloads at once; after a failure, or when the run is stopped, those under way end at their next bytes."""
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="stage")
+    pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="stage")
     try:
         yield pool
     except BaseException:
