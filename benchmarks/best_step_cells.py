@@ -56,7 +56,7 @@ class Setting:
     rates: float = 12.0
     judged: int = 16
     denoising: int = 10
-    seed: int = 1
+    seed: int = 2
 
     @property
     def saves(self) -> range:
