@@ -1,12 +1,12 @@
 """Ways to choose a step by its held-out loss. The trainer uses the first; the others were tried beside it."""
 
 from collections.abc import Callable, Sequence
-from math import sqrt
+from math import log, sqrt
 from statistics import fmean, stdev
 
 from charalora_spec.spec import Keep
 from charalora_trainer.best import choose
-from charalora_trainer.history import History
+from charalora_trainer.history import History, held_out_loss
 
 Rule = Callable[[History, int], int]
 """From a history and its number of held-out pictures to a step."""
@@ -18,18 +18,17 @@ def lowest(history: History, _: int) -> int:
 
 
 def at_noise(low: float, high: float) -> Rule:
-    """The lowest of the mean over a part of the noise schedule alone, 0 to 1."""
+    """The lowest of the held-out loss over a part of the noise schedule alone, 0 to 1."""
 
     def rule(history: History, pictures: int) -> int:
-        return min(history.measurements, key=lambda save: fmean(_between(save[1], pictures, low, high)))[0]
+        return min(history.measurements, key=lambda save: held_out_loss(_between(save[1], pictures, low, high)))[0]
 
     return rule
 
 
-def relative(history: History, _: int) -> int:
-    """The lowest mean of each measurement's share of its own mean over all saves: no noise level counts more than another."""
-    usual = [fmean(each) for each in zip(*(losses for _, losses in history.measurements), strict=True)]
-    return min(history.measurements, key=lambda save: fmean(loss / mean for loss, mean in zip(save[1], usual, strict=True)))[0]
+def plain(history: History, _: int) -> int:
+    """The lowest arithmetic mean, which the least noisy levels decide."""
+    return min(history.measurements, key=lambda save: fmean(save[1]))[0]
 
 
 def smoothed(history: History, _: int) -> int:
@@ -60,7 +59,7 @@ RULES: dict[str, Rule] = {
     "lowest at the least noisy third": at_noise(0, 1 / 3),
     "lowest at the middle third": at_noise(1 / 3, 2 / 3),
     "lowest at the noisiest third": at_noise(2 / 3, 1),
-    "lowest when each noise level counts the same": relative,
+    "lowest plain mean": plain,
     "lowest of three saves' mean": smoothed,
     "first within one standard error of the lowest": earliest,
     "last within one standard error of the lowest": latest,
@@ -85,6 +84,6 @@ def _alike(history: History) -> list[int]:
 
 def _excess(losses: Sequence[float], best: Sequence[float]) -> float:
     """How many standard errors losses lie above others of the same measurements."""
-    differences = [one - other for one, other in zip(losses, best, strict=True)]
+    differences = [log(one / other) for one, other in zip(losses, best, strict=True)]
     spread = stdev(differences) / sqrt(len(differences))
     return fmean(differences) / spread if spread else 0.0

@@ -100,7 +100,8 @@ def _learning(made: Dashboard) -> None:
         lines(
             "Loss",
             "Of what it trains on, and of pictures that it never sees. Held-out loss that rises while the other falls is overfitting: "
-            "take the best step.",
+            "take the best step. Compare their courses, not their heights: held out is a geometric mean, in which each noise level counts "
+            "the same.",
             "short",
             over_time(newest("loss"), "training"),
             over_time(newest("held_out_loss"), "held out"),

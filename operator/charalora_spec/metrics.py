@@ -114,7 +114,7 @@ TRAINING = (
     _gauge("step", "Last optimizer step that is done."),
     _gauge("steps", "Optimizer steps in all."),
     _gauge("loss", "Mean training loss of the newest 20 steps."),
-    _gauge("held_out_loss", "Newest loss on the pictures that training never sees."),
+    _gauge("held_out_loss", "Newest loss on the pictures that training never sees; each noise level counts the same (geometric mean)."),
     _gauge("best_step", "Save step with the lowest held-out loss."),
     _gauge("best_held_out_loss", "Held-out loss of that step."),
     _gauge("overfitting", "1 when the held-out loss has risen above the best step's by more than chance in the last two saves, else 0."),

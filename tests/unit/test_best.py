@@ -7,18 +7,18 @@ import pytest
 
 from charalora_spec.spec import Keep
 from charalora_trainer.best import choose, is_worse, overfitting_since
-from charalora_trainer.history import History
+from charalora_trainer.history import History, held_out_loss
 
 SINGLE = [0.02 + 0.4 * number / 64 for number in range(64)]
 """Losses at 64 noise levels: they differ far more from each other than one save's mean from the next."""
 
 
 def history(*levels: float, noise: float = 0.0) -> History:
-    """Saves every hundred steps, each with that much more or less at every noise level, and some chance."""
+    """Saves every hundred steps, each with that share more at every noise level, and some chance."""
     dice = random.Random(5)
-    measured = [tuple(loss + level + noise * dice.gauss(0, 1) for loss in SINGLE) for level in levels]
+    measured = [tuple(loss * (1 + level + noise * dice.gauss(0, 1)) for loss in SINGLE) for level in levels]
     steps = range(100, 100 * len(levels) + 1, 100)
-    means = tuple((step, sum(losses) / 64) for step, losses in zip(steps, measured, strict=True))
+    means = tuple((step, held_out_loss(losses)) for step, losses in zip(steps, measured, strict=True))
     return History(held_out=means, measurements=tuple(zip(steps, measured, strict=True)))
 
 
@@ -81,11 +81,17 @@ def test_a_rise_within_the_noise_is_none() -> None:
 
 def test_losses_are_compared_measurement_by_measurement() -> None:
     """Timesteps differ far more than saves do; what all of them have in common counts."""
-    assert is_worse([loss + 0.001 for loss in SINGLE[:-1]] + [SINGLE[-1]], SINGLE)
+    assert is_worse([1.01 * loss for loss in SINGLE[:-1]] + [SINGLE[-1]], SINGLE)
     assert not is_worse(SINGLE, SINGLE)
     assert not is_worse(list(reversed(SINGLE)), SINGLE)
 
 
-def test_measurements_of_other_pictures_say_nothing() -> None:
-    """A history whose saves cannot be compared names no beginning."""
+def test_a_rise_at_the_noisiest_levels_is_seen() -> None:
+    """Their losses are the lowest, but a share more is a share more."""
+    assert is_worse([*(1.2 * loss for loss in SINGLE[:32]), *SINGLE[32:]], SINGLE)
+
+
+def test_measurements_that_cannot_be_compared_say_nothing() -> None:
+    """Those of other pictures, and a loss of zero, of which nothing is a share."""
     assert not is_worse([0.9, 0.9], SINGLE)
+    assert not is_worse(SINGLE, [0.0, *SINGLE[1:]])

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from charalora_trainer import history
 from charalora_trainer.history import History
 
@@ -42,11 +44,22 @@ def test_the_best_step_is_the_one_with_the_lowest_held_out_loss() -> None:
 
 
 def test_the_measurements_of_a_held_out_loss_are_read_back() -> None:
-    """The mean is exact, its parts have six digits; with them the noise is known."""
+    """They have six digits, and the loss is made of them again: what an earlier version made of them cannot be compared."""
     text = history.held_out_line(100, [0.123456789, 0.25]) + history.held_out_line(200, [0.1, float("nan")])
+    earlier = text.replace('"held_out_loss": 0.17', '"held_out_loss": 0.99')
 
-    assert ((100, 0.1867283945),) == history.parse(text).held_out
-    assert ((100, (0.123457, 0.25)),) == history.parse(text).measurements
+    for written in (text, earlier):
+        assert ((100, (0.123457, 0.25)),) == history.parse(written).measurements
+        assert ((100, history.held_out_loss([0.123457, 0.25])),) == history.parse(written).held_out
+
+
+def test_a_tenth_less_counts_the_same_at_every_noise_level() -> None:
+    """The losses of little noise are forty times those of much; a plain mean would not see the others."""
+    losses = [0.2, 0.04, 0.005]
+    less = [history.held_out_loss([0.9 * loss if place == level else loss for place, loss in enumerate(losses)]) for level in range(3)]
+
+    assert [0.9 ** (1 / 3) * history.held_out_loss(losses)] * 3 == pytest.approx(less)
+    assert 0.0 == history.held_out_loss([0.2, 0.0])
 
 
 def test_no_history_is_an_empty_one(tmp_path: Path) -> None:

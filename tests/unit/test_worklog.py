@@ -51,7 +51,7 @@ def test_tensorboard_gets_the_guides_tags_every_five_steps(tmp_path: Path) -> No
     log = TrainingLog(tmp_path, steps=10, steps_per_epoch=10)
     for step in range(1, 11):
         log.step(step, step / 8, RATES)
-    log.held_out(10, [0.25, 0.75])
+    log.held_out(10, [0.25, 1.0])
     log.close()
 
     assert [(5, 0.375), (10, 1.0)] == scalars(tmp_path, "Loss")

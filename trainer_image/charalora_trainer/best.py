@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import log, sqrt
 from statistics import fmean, stdev
 
 from charalora_spec.spec import Keep
@@ -56,7 +56,7 @@ def overfitting_since(history: History) -> int | None:
     """The step after which the pictures are learned by heart; None as long as nothing says so.
 
     It is the best one, once the last two saves are both worse by more than twice the standard error of the difference. All saves are
-    measured at the same pictures, noises and timesteps, so the difference is taken measurement by measurement, which leaves little of the
+    measured at the same pictures, noises and timesteps, so losses are compared measurement by measurement, which leaves little of the
     noise. A later save that is better than all others takes it back.
     """
     if history.best is None:
@@ -69,8 +69,11 @@ def overfitting_since(history: History) -> int | None:
 
 
 def is_worse(losses: Sequence[float], than: Sequence[float]) -> bool:
-    """Whether losses are higher than others of the same measurements by more than chance explains."""
-    if len(losses) != len(than) or len(losses) < 2:
+    """Whether losses are higher than others of the same measurements by more than chance explains.
+
+    Logarithms are compared, whose mean is that of the held-out loss, a geometric mean.
+    """
+    if len(losses) != len(than) or len(losses) < 2 or not all((*losses, *than)):
         return False
-    differences = [one - other for one, other in zip(losses, than, strict=True)]
+    differences = [log(one / other) for one, other in zip(losses, than, strict=True)]
     return fmean(differences) > STANDARD_ERRORS * stdev(differences) / sqrt(len(differences))

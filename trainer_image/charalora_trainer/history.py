@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import geometric_mean
 
 FILE = "history.jsonl"
 
@@ -16,8 +16,8 @@ class History:
 
     Attributes:
         losses: (step, loss); a step whose loss was not finite is left out.
-        held_out: (step, loss on pictures that training never sees).
-        measurements: (step, the single losses whose mean that is): at each step of the same pictures, noises and timesteps in one order.
+        held_out: (step, loss on pictures that training never sees, see `held_out_loss`).
+        measurements: (step, the single losses that it is made of): at each step of the same pictures, noises and timesteps in one order.
     """
 
     losses: tuple[tuple[int, float], ...] = ()
@@ -41,13 +41,25 @@ def line(step: int, **losses: float | Sequence[float]) -> str:
     return json.dumps({"step": step} | noted) + "\n"
 
 
+def held_out_loss(losses: Sequence[float]) -> float:
+    """The geometric mean of a save's measurements: a tenth less counts the same at every noise level.
+
+    Little noise is the hardest to tell from a picture, so its losses are the highest, and would decide a plain mean alone. But what makes
+    a character is decided where there is much noise: benchmarks/README.md has what a judge of pictures says of both.
+    """
+    return geometric_mean(losses) if all(losses) else 0.0
+
+
 def held_out_line(step: int, losses: Sequence[float]) -> str:
-    """The entry of a save's held-out loss: the mean, and the measurements that it is of, to six digits."""
-    return line(step, held_out_loss=fmean(losses), held_out_losses=[float(f"{loss:.6g}") for loss in losses])
+    """The entry of a save's held-out loss, and the measurements that it is made of, to six digits."""
+    return line(step, held_out_loss=held_out_loss(losses), held_out_losses=[float(f"{loss:.6g}") for loss in losses])
 
 
 def parse(text: str) -> History:
-    """Read a history back. A last line that a crash cut short is passed over; of a step written twice the later entry counts."""
+    """Read a history back. A last line that a crash cut short is passed over; of a step written twice the later entry counts.
+
+    Held-out losses are made from their measurements again: an earlier version may have written another mean, and saves are compared.
+    """
     losses: dict[int, float] = {}
     held_out: dict[int, float] = {}
     measurements: dict[int, tuple[float, ...]] = {}
@@ -59,6 +71,7 @@ def parse(text: str) -> History:
         values = entry.get("held_out_losses")
         if isinstance(values, list) and all(isinstance(value, (int, float)) for value in values):
             measurements[step] = tuple(map(float, values))
+            held_out[step] = held_out_loss(measurements[step])
     return History(tuple(sorted(losses.items())), tuple(sorted(held_out.items())), tuple(sorted(measurements.items())))
 
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
@@ -92,8 +91,8 @@ class TrainingLog:
             self.flush()
 
     def held_out(self, step: int, losses: Sequence[float]) -> None:
-        """Note the loss on the pictures that training never sees: the mean of these measurements."""
-        loss = fmean(losses)
+        """Note the loss on the pictures that training never sees, from its measurements."""
+        loss = history.held_out_loss(losses)
         self._history.write(history.held_out_line(step, losses))
         self._tensorboard.add_scalar("HeldOutLoss", loss, step)
         logger.info("Held-out loss measured", extra={"step": step, "loss": round(loss, 5)})
