@@ -107,8 +107,9 @@ class Target:
         for values in self.values:
             command += ["--values", str(values)]
         for name, reference in self.images.items():
-            repository, _, tag = reference.rpartition(":")  # a tag may consist of digits alone, which --set would take for a number
-            command += ["--set-string", f"images.{name}.repository={repository},images.{name}.tag={tag}"]
+            repository, _, tag = reference.rpartition(":")
+            # A tag may consist of digits alone, which --set would take for a number; over --set-string no --set of a caller would prevail.
+            command += ["--set-json", f"images.{name}.repository={json.dumps(repository)},images.{name}.tag={json.dumps(tag)}"]
         with _LOCK.open("w") as lock:  # Helm refuses a second installation while one is under way
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.is_ours:  # so nobody installs now: what says so was left by one that was killed
