@@ -74,6 +74,13 @@ def up() -> None:
         _wait_addons()
 
 
+def repair() -> None:
+    """Start again what was killed of the control plane, and wait for nothing else: nodes and storage may be away on purpose."""
+    _need_running()
+    with _only_one():
+        control_plane.up(PLANE)
+
+
 def down() -> None:
     """End everything and remove every trace, whatever state it is in."""
     packages.need_root()
@@ -247,6 +254,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="A real Kubernetes with two nodes on this machine, without Docker.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start it; what runs already stays as it is")
+    commands.add_parser("repair", help="start again what was killed of the control plane, and leave nodes and pods as they are")
     commands.add_parser("down", help="end it and remove every trace")
     commands.add_parser("status", help="what runs, and where").add_argument("--json", action="store_true", help="as JSON, with the S3 keys")
     commands.add_parser("kubeconfig", help="print the path of the kubeconfig")
@@ -270,6 +278,8 @@ def _obey(wanted: argparse.Namespace) -> None:
             up()
             _say(f"The development cluster is up ({time.monotonic() - began:.0f} s).")
             _print_status(status())
+        case "repair":
+            repair()
         case "down":
             down()
             _say(f"No development cluster is left ({time.monotonic() - began:.0f} s).")

@@ -16,12 +16,12 @@ _PROCESSES = "cgroup.procs"
 
 def power(what: str, node: str) -> None:
     """`kill` a node or `start` it."""
-    subprocess.run([sys.executable, DEVCLUSTER / "cluster.py", "node", what, node], check=True, capture_output=True)
+    _cluster("node", what, node)
 
 
 def repair() -> None:
     """Start again what was killed of the control plane."""
-    subprocess.run([sys.executable, DEVCLUSTER / "cluster.py", "up"], check=True, capture_output=True)
+    _cluster("repair")
 
 
 def kubelet_of(facts: Mapping[str, Any], node: str) -> int:
@@ -65,6 +65,11 @@ def send(number: signal.Signals, *processes: int) -> None:
 def alive(process: int) -> bool:
     """Whether a process has not ended."""
     return Path(f"/proc/{process}").exists()
+
+
+def _cluster(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, DEVCLUSTER / "cluster.py", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"cluster.py {' '.join(arguments)}: {done.stderr}"
 
 
 def _only_one(pattern: str) -> int:

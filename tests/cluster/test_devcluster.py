@@ -259,6 +259,19 @@ def test_up_repairs_what_a_crash_took(own: Own) -> None:
     assert own.status()["running"]
 
 
+def test_repair_starts_the_api_server_and_leaves_a_node_that_is_away(own: Own) -> None:
+    """Whoever took its power has a reason."""
+    own.run("node", "kill", "node-b")
+    (server,) = [number for number, line in processes().items() if "kube-apiserver" in line]
+    os.kill(server, signal.SIGKILL)
+
+    own.run("repair")
+
+    assert "node-b" in own.kubectl("get", "nodes")
+    assert [] == [line for line in processes().values() if "kubelet" in line and "node-b" in line]
+    own.run("node", "start", "node-b")
+
+
 def test_another_checkout_is_told_whose_cluster_this_is(own: Own, tmp_path: Path) -> None:
     owner = STATE / "owner"
     ours = owner.read_text()
