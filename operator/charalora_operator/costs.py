@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from charalora_operator.attempts import Attempt
+from charalora_operator.endings import End
 from charalora_operator.model import to_the_second
 from charalora_operator.picture import Picture
 from charalora_spec.outcome import Outcome
@@ -53,7 +54,7 @@ def _account(
         spent = max(spent, held(at))
     if end is not None and end.outcome is not Outcome.SUCCEEDED:
         saved = checkpoint is not None and began is not None and began <= checkpoint.time <= end.at
-        wasted = max(0, spent - (held(checkpoint.time) if checkpoint and saved else 0))
+        wasted = max(0, spent - (held(_kept_until(end, checkpoint)) if checkpoint and saved else 0))
     return AttemptStatus.model_validate(
         {
             "attempt": attempt.number,
@@ -64,6 +65,11 @@ def _account(
             "wastedGpuSeconds": wasted,
         }
     )
+
+
+def _kept_until(end: End, checkpoint: CheckpointStatus) -> datetime:
+    """Until when an attempt's time was of use: of one that saved its last step nothing is lost, whatever its way out took."""
+    return end.at if end.details.get("step") == checkpoint.step else checkpoint.time
 
 
 def _taken_away(old: AttemptStatus, size: Resources | None, checkpoint: CheckpointStatus | None, now: datetime) -> AttemptStatus:

@@ -240,16 +240,17 @@ def test_what_was_done_since_the_last_state_is_wasted_by_a_failure() -> None:
     assert (200, 60) == (world.status.usage.gpu_seconds, world.status.usage.wasted_gpu_seconds)
 
 
-def test_a_state_that_only_the_last_words_tell_of_was_saved_when_they_say() -> None:
-    """No reading of its progress came between the save and the end."""
+@pytest.mark.parametrize(("step", "wasted"), [(450, 60), (400, 0)])
+def test_a_state_that_only_the_last_words_tell_of_was_saved_when_they_say(step: int, wasted: int) -> None:
+    """No reading of its progress came between the save and the end. Where the last step was saved nothing is lost by the way out."""
     world = World()
     job = world.train()
     world.wait(100)
-    world.fail(job, Outcome.INTERRUPTED, savedStep=400, savedAt=int(after(70).timestamp()))
+    world.fail(job, Outcome.INTERRUPTED, step=step, savedStep=400, savedAt=int(after(70).timestamp()))
 
     assert world.status.checkpoint is not None
     assert (400, after(70)) == (world.status.checkpoint.step, world.status.checkpoint.time)
-    assert [(200, 60)] == [(one.gpu_seconds, one.wasted_gpu_seconds) for one in world.status.attempts]
+    assert [(200, wasted)] == [(one.gpu_seconds, one.wasted_gpu_seconds) for one in world.status.attempts]
 
 
 def test_gpu_seconds_are_kept_when_the_pods_are_gone() -> None:
