@@ -45,9 +45,10 @@ def _account(
 ) -> AttemptStatus:
     old = next((one for one in before.attempts if one.attempt == attempt.number), None)
     began, end = attempt.began or (old.start_time if old else None), attempt.end
+    unseen = _unseen(attempt, before, size)
 
     def held(until: datetime) -> int:  # pods that went while nobody looked held their GPUs all the time
-        return attempt.gpu_seconds(size.gpus if size else 0, until) + _held(size, _unseen(attempt, before, size), began, until)
+        return attempt.gpu_seconds(size.gpus if size else 0, until) + _held(size, unseen, began, until)
 
     spent, wasted = old.gpu_seconds if old else 0, 0
     if at := end.at if end else now:
