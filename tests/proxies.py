@@ -139,7 +139,13 @@ class Proxy:
 
     def tell(self, event: Json, plural: str) -> int:
         """Say something to every watch of a kind that is open now; how many there are."""
-        line = json.dumps(event).encode() + b"\n"
+        return self._tell(json.dumps(event).encode() + b"\n", plural)
+
+    def end_watches(self, plural: str) -> int:
+        """End every watch of a kind that is open now, as the API server does after some minutes; how many there were."""
+        return self._tell(b"", plural)
+
+    def _tell(self, line: bytes, plural: str) -> int:
         watches = [queue for queue, watched in self._watches.items() if watched == plural]
         for queue in watches:
             self._loop.call_soon_threadsafe(queue.put_nowait, line)

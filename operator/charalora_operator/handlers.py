@@ -19,6 +19,8 @@ from charalora_operator.settings import Settings
 from charalora_spec.spec import GROUP, PLURAL, VERSION
 
 _WATCHED = {Kind.RESOURCES: (GROUP, VERSION, PLURAL), Kind.JOBS: ("batch", "v1", "jobs"), Kind.PODS: ("", "v1", "pods")}
+_WATCH_TASK = "watcher for "
+"""How the names of kopf's tasks begin that watch a kind of object."""
 _CHUNK = 100  # pages of more would be most of our memory
 
 
@@ -65,6 +67,10 @@ async def watch(
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return _connection(credentials())
 
+    @kopf.on.cleanup(registry=registry)
+    async def end_watches(**_: Any) -> None:
+        await _end_watches()
+
     for kind, place in _WATCHED.items():
         kopf.on.event(*place, id=kind.plural, registry=registry)(_handler(kind, mirror, queue))
     await kopf.operator(
@@ -76,6 +82,14 @@ async def watch(
         namespaces=settings.namespaces,
         ready_flag=started,
     )
+
+
+async def _end_watches() -> None:
+    """An error of one watch ends kopf, which forgets the others: one that is just beginning anew waits for a login, and kopf for it."""
+    watches = [task for task in asyncio.all_tasks() if task.get_name().startswith(_WATCH_TASK)]
+    for task in watches:
+        task.cancel()
+    await asyncio.gather(*watches, return_exceptions=True)
 
 
 def _handler(kind: Kind, mirror: Mirror, queue: KeyQueue) -> Any:

@@ -85,6 +85,19 @@ def errors_in_watches(scene: Scene) -> None:
             scene.create()
 
 
+def error_beside_a_broken_watch(scene: Scene) -> None:
+    """A watch's error ends the operator while another watch is just beginning anew."""
+    for kind in KINDS:
+        scene.watched(kind)
+    again = scene.proxy.refuse(r"/jobs\?watch=true", 503)
+    scene.proxy.end_watches("jobs")
+    until(f"the Jobs of {scene.name} to be watched anew", lambda: again.met, seconds=PATIENCE)
+    scene.proxy.tell_error(500, "characterloras")
+    until(f"the operator of {scene.name} to end", lambda: scene.kept.ends, seconds=PATIENCE)
+    again.left = 0
+    scene.create()
+
+
 def expired_watches(scene: Scene) -> None:
     """A watch that is too old, for each kind: read anew, and no reason to end."""
     scene.create()
@@ -178,6 +191,7 @@ def _watched_more_than(proxy: Proxy, kind: str, watches: int) -> bool:
 SCENES: Mapping[str, Callable[[Scene], None]] = {
     "good-day": nothing,
     "watch-errors": errors_in_watches,
+    "watch-broken": error_beside_a_broken_watch,
     "watch-expired": expired_watches,
     "refused": refused_requests,
     "done-unsaid": done_and_not_said,
@@ -240,6 +254,14 @@ def test_errors_in_the_middle_of_a_watch_end_the_operator_and_nothing_else(lives
 
     assert usual == life.remains
     assert 3 == life.ends
+
+
+@pytest.mark.fault(Fault.WATCH_ERROR)
+def test_an_error_ends_the_operator_also_while_another_watch_begins_anew(lives: Mapping[str, Future[Life]], usual: Json) -> None:
+    life = lives["watch-broken"].result()
+
+    assert usual == life.remains
+    assert 1 == life.ends
 
 
 @pytest.mark.fault(Fault.WATCH_EXPIRED)
