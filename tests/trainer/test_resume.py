@@ -164,6 +164,30 @@ def test_a_state_has_the_logs_up_to_its_step_however_slowly_it_is_written(job: T
     }
 
 
+def test_files_of_another_attempt_do_not_stand_under_a_state_that_is_sent_later(job: TrainingJob) -> None:
+    """Two attempts made the same step, and neither could send its state: one sent its files, the other has them on its machine."""
+    job = job.with_fields(preview__inference_steps=100)
+    _kill_after_save(job)
+    for key in job.output_keys():
+        if key.startswith("state/step-"):
+            job.s3.client.delete_object(Bucket=job.s3.bucket, Key=f"output/{key}")
+    job.s3.put("output/ckpts/lora-4.safetensors", b"another attempt's")
+
+    _kill_after_save(job)
+
+    assert job.local("ckpts/lora-4.safetensors").read_bytes() == job.output()["ckpts/lora-4.safetensors"]
+    resumed = job.run(work="another")
+    assert Outcome.SUCCEEDED is resumed.outcome, resumed.err
+    assert "Going on after step 4 of 8" in resumed.err
+
+
+def _kill_after_save(job: TrainingJob) -> None:
+    """Until its state is in the store; pictures keep it from the next step."""
+    running = job.start()
+    running.until_true(lambda: 4 in job.states())
+    running.kill()
+
+
 def test_a_second_run_in_the_same_folder_is_refused(job: TrainingJob) -> None:
     """Two runs that write the same files would spoil both; the first one is not disturbed."""
     job = job.with_fields(preview__inference_steps=50)

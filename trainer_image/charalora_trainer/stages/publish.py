@@ -217,11 +217,13 @@ class Publisher:
     def _send_missing(self, done: int) -> None:
         """Send what an earlier attempt saved on this machine and could not send; the state last, as at a save.
 
-        Without it a later state in the store would stand there without the files of the steps before it.
+        Without it a later state in the store would stand there without the files of the steps before it, or with those of another attempt,
+        which was killed before its own state was sent.
         """
-        there = {entry.key for entry in self._store.list()}
+        there = {entry.key: entry for entry in self._store.list()}
         for file in closing.files_of_saves(self._output, done):
-            if (key := file.relative_to(self._output).as_posix()) not in there:
+            key = file.relative_to(self._output).as_posix()
+            if key not in there or not self._store.holds(file, there[key]):
                 self._uploads.submit(file, key)
         state = State(done, self._output / "state" / f"step-{done:06d}")
         if f"state/{state.folder.name}/{MANIFEST}" in there:
