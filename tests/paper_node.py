@@ -18,6 +18,8 @@ from charalora_spec.outcome import Outcome, termination_message
 NODE = "paper"
 _BEAT_SECONDS = 5.0
 _PAUSE = 0.15
+_FINALIZER = "charalora.dev/paper"
+"""Of pods that are to stay for a while: one that has ended when the Job controller deletes it would be gone at once."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,10 @@ class PaperNode:
         if phase in {"Succeeded", "Failed"}:
             if "deletionTimestamp" in pod["metadata"] and _deleted_at(pod) + self._keeps <= datetime.now(UTC):
                 self._ask("DELETE", pod, "", {"gracePeriodSeconds": 0})
+                self._ask("PATCH", pod, "", {"metadata": {"$deleteFromPrimitiveList/finalizers": [_FINALIZER]}})
         elif "nodeName" not in pod["spec"]:
+            if self._keeps:
+                self._ask("PATCH", pod, "", {"metadata": {"finalizers": [_FINALIZER]}})
             self._ask("POST", pod, "/binding", {"metadata": {"name": pod["metadata"]["name"]}, "target": {"kind": "Node", "name": NODE}})
         elif "deletionTimestamp" in pod["metadata"]:
             self._end(pod, End(Outcome.INTERRUPTED, {}))
@@ -131,7 +136,7 @@ class PaperNode:
     def _ask(self, verb: str, pod: Json, what: str, body: Json) -> None:
         """A pod that has gone or changed in the meantime is seen again in the next round."""
         metadata = pod["metadata"]
-        content_type = "application/merge-patch+json" if verb == "PATCH" else "application/json"
+        content_type = "application/strategic-merge-patch+json" if verb == "PATCH" else "application/json"
         path = path_of("pods", metadata["namespace"], metadata["name"]) + what
         answer = self._server.ask(verb, path, body, content_type=content_type)
         assert answer.accepted or answer.code in {404, 409}, answer.message
