@@ -47,11 +47,13 @@ class End:
 
 def end_of(job: JobFacts, pods: Sequence[PodFacts], now: datetime) -> End | None:
     """How a Job ended; None while it goes on, while pods of it may still run, or while the news of their end is still on its way."""
-    if job.state is JobState.SUCCEEDED and all(_is_gone(pod, now) for pod in pods if pod.index == 0):
+    if not all(_is_gone(pod, now) for pod in pods):
+        return None
+    if job.state is JobState.SUCCEEDED:
         told = _told(_first(pods))
         untold = Outcome.SUCCEEDED.meaning if _is_check(job) else _UNTOLD
         return End(Outcome.SUCCEEDED, told.get("message", untold), job.ended or now, told)
-    if job.state in {JobState.FAILED, JobState.ENDING} and all(_is_gone(pod, now) for pod in pods):
+    if job.state in {JobState.FAILED, JobState.ENDING}:
         return _failure(job, pods, job.ended or max((_gone_at(pod) for pod in pods), default=now))
     return None
 

@@ -653,6 +653,30 @@ def test_a_gang_runs_when_the_pods_of_all_its_nodes_do() -> None:
     assert "Running" == world.state
 
 
+def test_a_success_is_told_when_the_end_of_each_pod_is_known() -> None:
+    """News of the Job may come before those of its pods, and what a pod cost is read from its end."""
+    world = World()
+    world.change(resources__nodes=2, resources__gpus=1)
+    job = world.train()
+    world.wait(100)
+    world.end_pod(job, told(Outcome.SUCCEEDED))
+    second = world.pods[f"{job}-1"]
+    world.end_pod(job, told(Outcome.SUCCEEDED), index=1)
+    ended = world.pods[second.name]
+    world.pods[second.name] = second
+    world.wait(30)
+    world.jobs[job] = replace(world.jobs[job], state=JobState.SUCCEEDED, ended=world.now)
+    world.look()
+
+    assert "Running" == world.state
+
+    world.pods[second.name] = ended
+    world.look()
+
+    assert "Succeeded" == world.state
+    assert [(200, 0)] == [(one.gpu_seconds, one.wasted_gpu_seconds) for one in world.status.attempts]
+
+
 def test_another_content_lifts_an_old_verdict() -> None:
     """A wrong region is corrected: the same resource goes on."""
     world = World()
