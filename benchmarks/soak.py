@@ -60,6 +60,7 @@ class Soak:
     trainings: dict[str, Training] = field(default_factory=dict)
     strokes: list[Stroke] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
+    _unheard: dict[str, float] = field(default_factory=dict)
     _to_undo: list[tuple[float, Kind, Done, float]] = field(default_factory=list)
 
     def run(self, seconds: float, pause: tuple[float, float], kinds: tuple[Kind, ...]) -> None:
@@ -80,7 +81,7 @@ class Soak:
         self.say(f"The faults are over; {len(self.unfinished())} trainings go on.")
         self.undo(float("inf"))
         calm = time.time() + CALM_SECONDS
-        while self.unfinished() and time.time() < calm:
+        while (self.unfinished() or self._unheard) and time.time() < calm:
             time.sleep(2)
             self.look()
 
@@ -97,8 +98,18 @@ class Soak:
         for body in listed:
             if "deletionTimestamp" not in body["metadata"]:
                 self.trainings[body["metadata"]["name"]].read(Status.model_validate(body.get("status", {})), now)
+        self._look_at_nodes(now)
         with suppress(TargetError):
             self.memory += traces.operator_memory(self.place).values()
+
+    def _look_at_nodes(self, now: float) -> None:
+        """Note which node is not heard of: a kubelet may find out late that the API server which it talks to is another one by now."""
+        for node in patiently(partial(self.place.target.get, "nodes"))["items"]:
+            name = node["metadata"]["name"]
+            if any(one["type"] == "Ready" and one["status"] != "True" for one in node["status"]["conditions"]):
+                self._unheard.setdefault(name, now)
+            elif name in self._unheard:
+                self.strokes.append(Stroke(Kind.NODE_UNHEARD, self._unheard.pop(name), now, about=name))
 
     def unfinished(self) -> list[Training]:
         """Those of which something is still to come."""
@@ -176,7 +187,7 @@ def _once_more(left: Callable[[], list[str]], seconds: float = 120.0) -> list[st
     return list(found)
 
 
-def soak(target: Target, seconds: float, seed: int, pause: tuple[float, float], kinds: tuple[Kind, ...] = tuple(Kind)) -> Outcome:
+def soak(target: Target, seconds: float, seed: int, pause: tuple[float, float], kinds: tuple[Kind, ...] = tuple(STRIKES)) -> Outcome:
     """Faults for so long on a cluster with the operator in it, a pause between two of them; what came of it."""
     status = subprocess.run(
         [sys.executable, DEVCLUSTER / "cluster.py", "status", "--json"], check=True, stdout=subprocess.PIPE, text=True

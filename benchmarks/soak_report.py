@@ -44,7 +44,7 @@ def table(outcome: Outcome) -> str:
     spent, wasted = sum(one.gpu_seconds for one in usage), sum(one.wasted_gpu_seconds for one in usage)
     files = sum(len(one.status.artifacts) for one in outcome.trainings if not one.deleted)
     lines = [
-        f"| {len(outcome.strokes)} faults in {outcome.seconds / 60:g} minutes | times |",
+        f"| {faults.total() - faults[Kind.NODE_UNHEARD]} faults in {outcome.seconds / 60:g} minutes | times |",
         "| --- | --- |",
         *(f"| {kind.value} | {faults[kind]} |" for kind in Kind if faults[kind]),
         "",

@@ -29,10 +29,11 @@ class Kind(Enum):
     STORAGE_FROZEN = "storage frozen, then continued"
     STORAGE_DENIED = "storage keys replaced by a reader's, then restored"
     API_SERVER_KILLED = "API server killed, then started"
+    NODE_UNHEARD = "node not heard of, whatever the cause"
 
 
 EXPLAINS: Mapping[Outcome, frozenset[Kind]] = {
-    Outcome.PREEMPTED: frozenset({Kind.POD_EVICTED, Kind.NODE_KILLED}),
+    Outcome.PREEMPTED: frozenset({Kind.POD_EVICTED, Kind.NODE_KILLED, Kind.NODE_UNHEARD}),
     Outcome.INTERRUPTED: frozenset({Kind.POD_DELETED, Kind.POD_FORCED_AWAY, Kind.JOB_DELETED}),
     Outcome.SUSPENDED: frozenset({Kind.PAUSED}),
     Outcome.STALLED: frozenset({Kind.TRAINING_STOPPED, Kind.STORAGE_FROZEN}),

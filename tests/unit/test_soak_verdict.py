@@ -39,6 +39,13 @@ def test_an_attempt_that_a_fault_explains_is_true() -> None:
     assert [] == list(problems_of(ended("Succeeded", "Interrupted", "Succeeded"), [deleted]))
 
 
+def test_a_node_that_was_not_heard_of_explains_that_a_pod_was_given_up() -> None:
+    unheard = Stroke(Kind.NODE_UNHEARD, NOON + 90, NOON + 130, about="node-b")
+
+    assert [] == list(problems_of(ended("Succeeded", "Preempted", "Succeeded"), [unheard]))
+    assert "nothing explains" in next(problems_of(ended("Succeeded", "Interrupted", "Succeeded"), [unheard]))
+
+
 @pytest.mark.parametrize(
     "stroke",
     [
