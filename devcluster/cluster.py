@@ -54,7 +54,7 @@ _LOCK = Path(f"/run/lock/{NAME}-devcluster")
 def up() -> None:
     """Start what does not run; return when both nodes, S3, Prometheus and DNS are ready."""
     packages.need_root()
-    packages.need("containerd", "runc", "/usr/lib/cni/ptp", "nft", "ip", "openssl", "prometheus")
+    packages.need("containerd", "runc", "/usr/lib/cni/ptp", "nft", "ip", "curl", "openssl", "prometheus")
     for name in _PROGRAMS:
         binary(name)
     with _only_one():

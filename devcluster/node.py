@@ -17,6 +17,7 @@ GPU = "nvidia.com/gpu"
 # Folders that containerd and kubelet use wherever they are told to write: each node has its own, mounted over the machine's.
 _PRIVATE = ("/run/containerd", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers")
 _OWN_MOUNTS = 'mount --make-rshared / && while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 1; shift 2; done && shift && exec "$@"'
+_NO_ARGUMENTS = bytes(5)  # a message of gRPC: not compressed, of no length
 _RESOLVED = Path("/run/systemd/resolve/resolv.conf")  # where /etc/resolv.conf names a loopback address, which a pod cannot reach
 
 
@@ -79,7 +80,11 @@ def _lines(file: Path) -> list[str]:
 
 
 def _answers(node: Node) -> bool:
-    return subprocess.run(["ctr", "--address", node.socket, "version"], check=False, capture_output=True).returncode == 0
+    """Whether containerd has read what an earlier life left, and lists it: until then the kubelet that asks it ends, for good."""
+    call = ["--header", "content-type: application/grpc", "--header", "te: trailers", "--data-binary", "@-"]
+    call += ["--http2-prior-knowledge", "--unix-socket", str(node.socket), "--output", "/dev/null", "--write-out", "%header{grpc-status}"]
+    listed = ["curl", "--silent", *call, "http://localhost/runtime.v1.RuntimeService/ListPodSandbox"]
+    return subprocess.run(listed, input=_NO_ARGUMENTS, check=False, capture_output=True).stdout == b"0"
 
 
 def _write_settings(node: Node) -> None:

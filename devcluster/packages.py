@@ -17,6 +17,7 @@ _PACKAGES = {
     "/usr/lib/cni/ptp": "containernetworking-plugins",
     "nft": "nftables",
     "ip": "iproute2",
+    "curl": "curl",
     "openssl": "openssl",
     "buildah": "buildah",
     "debootstrap": "debootstrap",
