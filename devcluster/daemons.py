@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from layout import NAME, ClusterError
@@ -67,7 +68,7 @@ def running(name: str, program: str) -> int:
 
 
 def kill(name: str = "") -> None:
-    """End every process in the group `name` and below, in all hierarchies.
+    """End every process in the group `name` and below, in all hierarchies, as a power cut does: none sees another one end.
 
     Raises:
         ClusterError: One did not end.
@@ -76,11 +77,10 @@ def kill(name: str = "") -> None:
     while processes := {process for root in roots() for process in _processes(root / name)}:
         if time.monotonic() > until:
             raise ClusterError(f"These processes did not end: {sorted(processes)}.")
-        for process in processes:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process, number)
         time.sleep(0.05)
 
 

@@ -142,6 +142,12 @@ class Fault(Enum):
         "The attempt ends with `Preempted` 30 seconds after its pod should have gone; the next one resumes on another node.",
         "The steps since the last saved state, and the GPU time until the cluster gives the node up.",
     )
+    NODE_RESTARTED = (
+        Group.CLUSTER,
+        "A node restarts so fast that the cluster does not miss it",
+        "The attempt ends with `Preempted`, though nobody knows how its process ended; the next one resumes at once and costs no retry.",
+        "The steps since the last saved state.",
+    )
     NODE_COMES_BACK = (
         Group.CLUSTER,
         "A lost node comes back with a pod of an attempt that was given up",

@@ -45,6 +45,11 @@ class Attempt:
         """Whether the containers of all its nodes run, or ran. The Job controller makes one pod after the other."""
         return len(self.pods) >= nodes and all(pod.running_since is not None for pod in self.pods)
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether what its pods did ends its Job: one failed, or the one that writes the files is done. The Job may say so much later."""
+        return any(pod.phase == "Failed" or (pod.phase == "Succeeded" and pod.index == 0) for pod in self.pods)
+
     def gpu_seconds(self, gpus: int, until: datetime) -> int:
         """GPU seconds that its pods held up to a moment, each from its scheduling to its end."""
         held = [(min(until, pod.ending.at if pod.ending else until) - pod.scheduled).total_seconds() for pod in self.pods if pod.scheduled]

@@ -21,6 +21,9 @@ _PODS_FAILED = "BackoffLimitExceeded"
 _KILLED = 137
 """Exit code of a container that SIGKILL ended."""
 
+_UNKNOWN = {"Unknown", "ContainerStatusUnknown"}
+"""What containerd and the kubelet give as the reason of an end that they slept through: the node was restarted, or they were."""
+
 _LESS = "raise resources.memory, or lower training.batchSize"
 _LESS_OF_CHECK = "use smaller pictures, or ask the administrator to raise preflight.memory in the operator's settings"
 _CHECK_TOO_LONG = "The check did not end within an hour, so it was given up; annotate the resource with charalora.dev/retry to check again."
@@ -62,7 +65,7 @@ def _failure(job: JobFacts, pods: Sequence[PodFacts], at: datetime) -> End:
     """The most telling cause: what we did, what the program says for good, what the cluster did, what else a pod or the Job says."""
     outcomes = [(pod, _outcome_of(job, pod, pod.ending)) for pod in pods if pod.ending is not None and pod.ending.exit_code != 0]
     final = [(pod, outcome) for pod, outcome in outcomes if outcome.retry is Retry.NEVER]
-    disrupted = any(pod.disruption[0] for pod in pods)
+    disrupted = any(pod.disruption[0] for pod in pods) or any(outcome is Outcome.PREEMPTED for _, outcome in outcomes)
     others = sorted(outcomes, key=lambda one: (one[1] is Outcome.INTERRUPTED, one[0].ending.at if one[0].ending else at, one[0].index))
     details = _told(_first(pods))
     if (ours := Outcome.of_reason(job.ended_because)) and ours is not Outcome.PREEMPTED:
@@ -87,14 +90,16 @@ def outcome_of(ending: Ending) -> Outcome:
 
 
 def _outcome_of(job: JobFacts, pod: PodFacts, ending: Ending) -> Outcome:
-    """What a pod's end stands for: a training that was deleted and had to be killed was interrupted, also where it left no word.
+    """What a pod's end stands for where it left no word: that of a training which was deleted and had to be killed, or fell with its node.
 
     A check has no further attempts of ours: its Job has had all of them.
     """
-    outcome = outcome_of(ending)
+    outcome, unknown = outcome_of(ending), ending.cluster_reason in _UNKNOWN
     if outcome is not Outcome.INTERNAL_ERROR or _is_check(job) or _parsed(ending.message):
         return outcome
-    return Outcome.INTERRUPTED if pod.deleted is not None and ending.exit_code == _KILLED else outcome
+    if pod.deleted is not None and (unknown or ending.exit_code == _KILLED):
+        return Outcome.INTERRUPTED
+    return Outcome.PREEMPTED if unknown else outcome
 
 
 def _pod_end(job: JobFacts, pod: PodFacts, outcome: Outcome, at: datetime) -> End:
@@ -152,7 +157,8 @@ def _taken_away(pods: Sequence[PodFacts]) -> str:
         return f"Node {lost[0].node} is lost{why}: its pod {lost[0].name} did not end in the time that it was given."
     told = next((pod for pod in pods if pod.disruption[0]), None)
     if told is None:
-        return Outcome.PREEMPTED.meaning
+        fell = next((pod for pod in pods if pod.ending is not None and pod.ending.cluster_reason in _UNKNOWN), None)
+        return f"Node {fell.node} was restarted under its pod {fell.name}." if fell else Outcome.PREEMPTED.meaning
     return f"The cluster took pod {told.name} away ({told.disruption[0]}): {told.disruption[1].rstrip('.')}."
 
 

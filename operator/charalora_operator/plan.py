@@ -154,6 +154,8 @@ def _watch(scene: _Scene, current: Attempt) -> _Step:
     run, attempts, job = scene.run, scene.attempts, current.job
     if job.deleting or job.ended_because or job.state is JobState.ENDING:
         return _Step(Picture(attempts, waiting=_ending(current.number, job.ended_because)), again_at=lost_at(current.pods))
+    if current.is_decided:  # nothing of ours may come between, and be told as the cause
+        return _Step(Picture(attempts, waiting=waiting_for_the_end(current.number, current.pods)))
     if run.spec.run.suspend:
         action = DeleteJob(job.name) if job.state is JobState.SUSPENDED else EndJob(job.name, Outcome.SUSPENDED)
         return _Step(Picture(attempts, waiting=(Outcome.SUSPENDED, _SAVING)), (action,))

@@ -167,6 +167,20 @@ def test_a_lost_node_costs_the_steps_since_the_last_state(here: Place, undisturb
     assert held(pod) == pytest.approx(lone.status.attempts[1].gpu_seconds, abs=1)
 
 
+@pytest.mark.fault(Fault.NODE_RESTARTED)
+def test_a_restarted_node_costs_no_retry(here: Place, undisturbed: Run) -> None:
+    """It is back before it is missed: nobody deletes the pod, and containerd can only say that its process is not there any more."""
+    run = started_away(here, "restarted", **{"run.retries": 0})
+    power("kill", AWAY)
+    power("start", AWAY)
+    taken_by_the_node(run)
+    assert f"Node {AWAY} was restarted under its pod {run.name}-a1-" in run.story()
+    finished(run, attempts=2)
+
+    assert "Going on after step" in run.log(2)
+    assert [] == differences(results(undisturbed.place.output("undisturbed"), STEPS), results(run.place.output("restarted"), STEPS))
+
+
 @pytest.mark.fault(Fault.NODE_COMES_BACK)
 def test_a_pod_that_comes_back_with_its_node_cannot_write(here: Place, undisturbed: Run, cluster: Any) -> None:
     """The whole node stands still and goes on when the next attempt has the output prefix: the late pod finds that, and stops."""
@@ -220,7 +234,7 @@ def test_accounts_only_grow(accounts: Callable[[], dict[str, list[list[int]]]]) 
     """Whatever befell the trainings of this file: no figure ever went back, and no more was lost than was spent."""
     said = accounts()
 
-    assert {"lone", "gang", "late", "drained"} <= said.keys()
+    assert {"lone", "gang", "restarted", "late", "drained"} <= said.keys()
     for name, rows in said.items():
         for number, column in enumerate(ACCOUNT):
             values = [row[number] for row in rows]

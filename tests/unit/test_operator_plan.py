@@ -304,6 +304,36 @@ def test_pausing_ends_the_attempt_and_going_on_starts_the_next() -> None:
     assert "surtr-a2" in world.jobs
 
 
+@pytest.mark.parametrize(("outcome", "exit_code"), [(Outcome.LOSS_DIVERGED, Outcome.LOSS_DIVERGED.exit_code), (Outcome.SUCCEEDED, 0)])
+def test_a_pause_that_comes_after_the_pods_end_is_not_its_cause(outcome: Outcome, exit_code: int) -> None:
+    """The Job controller may take a minute to say that a Job has ended, after the API server was away."""
+    world = World()
+    job = world.train()
+    world.end_pod(job, told(outcome), exit_code)
+    world.change(run__suspend=True)
+
+    assert () == world.look().actions
+    world.end_job(job, JobState.FAILED if exit_code else JobState.SUCCEEDED)
+    world.look()
+
+    assert outcome.reason == world.state
+
+
+def test_a_training_whose_time_is_over_after_its_pods_end_has_succeeded() -> None:
+    world = World()
+    world.change(run__deadline_seconds=600)
+    job = world.train()
+    world.wait(599)
+    world.end_pod(job, told(Outcome.SUCCEEDED))
+    world.wait(2)
+
+    assert () == world.look().actions
+    world.end_job(job, JobState.SUCCEEDED)
+    world.look()
+
+    assert "Succeeded" == world.state
+
+
 def test_a_resource_that_is_born_paused_is_checked_and_not_trained() -> None:
     world = World()
     world.change(run__suspend=True)
@@ -522,6 +552,57 @@ def test_a_container_that_is_killed_where_nobody_deleted_its_pod_failed() -> Non
     world.look()
 
     assert ["InternalError"] == [one.reason for one in world.status.attempts]
+
+
+@pytest.mark.parametrize(("exit_code", "word"), [(255, "Unknown"), (137, "ContainerStatusUnknown")])
+def test_a_pod_whose_node_was_restarted_was_preempted(exit_code: int, word: str) -> None:
+    """What containerd and the kubelet say of a container that ended while they were not there."""
+    world = World()
+    job = world.train()
+    world.end_pod(job, "", exit_code, cluster_reason=word)
+    world.end_job(job)
+
+    world.look()
+
+    assert (["Preempted"], 1) == ([one.reason for one in world.status.attempts], world.status.preemptions)
+    assert f"Node node-a was restarted under its pod {job}-0." in world.condition(Condition.TRAINING).message
+
+
+def test_a_deleted_pod_whose_node_was_restarted_was_interrupted() -> None:
+    world = World()
+    job = world.train()
+    world.end_pod(job, "", 255, cluster_reason="Unknown")
+    world.pods[f"{job}-0"] = replace(world.pods[f"{job}-0"], deleted=world.now)
+    world.end_job(job)
+
+    world.look()
+
+    assert ["Interrupted"] == [one.reason for one in world.status.attempts]
+
+
+def test_a_partner_that_fails_with_a_restarted_node_does_not_hide_it() -> None:
+    world = World()
+    world.change(resources__nodes=2)
+    job = world.train()
+    world.end_pod(job, "", 255, index=1, cluster_reason="Unknown")
+    world.end_pod(job, told(Outcome.INTERNAL_ERROR, "Connection reset by peer."), 1)
+    world.end_job(job)
+
+    world.look()
+
+    assert ["Preempted"] == [one.reason for one in world.status.attempts]
+    assert "Node node-b was restarted" in world.condition(Condition.TRAINING).message
+
+
+def test_a_check_whose_node_was_restarted_as_often_as_it_was_tried_is_not_preempted() -> None:
+    world = World()
+    world.look()
+    world.end_pod(world.check, "", 255, cluster_reason="Unknown")
+    world.end_job(world.check)
+
+    world.look()
+
+    assert "InternalError" == world.state
 
 
 def test_an_attempt_whose_pods_were_deleted_while_no_operator_looked_was_interrupted() -> None:
