@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from charalora_operator import names
 from charalora_operator.endings import End, end_of
-from charalora_operator.model import JobFacts, Observed, PodFacts
+from charalora_operator.model import JobFacts, JobState, Observed, PodFacts
 from charalora_spec.outcome import Outcome, Retry
 from charalora_spec.spec import Run
 from charalora_spec.status import Condition, Status
@@ -47,8 +47,12 @@ class Attempt:
 
     @property
     def is_decided(self) -> bool:
-        """Whether what its pods did ends its Job: one failed, or the one that writes the files is done. The Job may say so much later."""
-        return any(pod.phase == "Failed" or (pod.phase == "Succeeded" and pod.index == 0) for pod in self.pods)
+        """Whether what its pods did ends its Job: one failed, or the one that writes the files is done. The Job may say so much later.
+
+        Pods of a Job that Kueue took back have ended too, and it goes on with others.
+        """
+        ended = any(pod.phase == "Failed" or (pod.phase == "Succeeded" and pod.index == 0) for pod in self.pods)
+        return ended and self.job.state is not JobState.SUSPENDED
 
     def gpu_seconds(self, gpus: int, until: datetime) -> int:
         """GPU seconds that its pods held up to a moment, each from its scheduling to its end."""

@@ -179,6 +179,7 @@ class Sample:
         moved: When the step or the stage last changed; the first reading counts as a change.
         figures: Values by metric name without labels, such as charalora_step.
         stage: The stage that runs, empty when unknown.
+        heard_nearby: When a training of its namespace, this one or another, was last heard; None while this operator heard none.
     """
 
     job: str
@@ -186,6 +187,7 @@ class Sample:
     moved: datetime
     figures: Mapping[str, float]
     stage: str = ""
+    heard_nearby: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -192,9 +192,9 @@ def _stalls_at(current: Attempt, scene: _Scene) -> datetime | None:
     sample, told = scene.observed.sample, scene.resource.status.progress
     if sample is None or sample.job != current.job.name:
         return None
-    has_answered = told is not None and told.updated_at is not None and current.began is not None and told.updated_at >= current.began
-    if not sample.figures and not has_answered:
-        return None  # perhaps its metrics cannot be reached from here
+    heard = (sample.heard_nearby, told.updated_at if told is not None else None)
+    if not sample.figures and not any(at is not None and current.began is not None and at >= current.began for at in heard):
+        return None  # perhaps the network's rules keep trainings of its namespace from being reached
     return sample.moved + timedelta(seconds=scene.settings.stall_seconds)
 
 

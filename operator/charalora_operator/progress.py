@@ -43,10 +43,12 @@ class Progress:
         self._clock = clock
         self._samples: dict[Key, Sample] = {}
         self._told: dict[Key, Sample] = {}
+        self._heard: dict[str, datetime] = {}  # by namespace, as rules of the network are
 
     def sample(self, key: Key) -> Sample | None:
         """The newest figures of a resource's running attempt; without figures while it does not answer, None before it was asked."""
-        return self._samples.get(key)
+        found = self._samples.get(key)
+        return found and replace(found, heard_nearby=self._heard.get(key.namespace))
 
     async def run(self) -> None:
         """Read them all, again and again."""
@@ -78,7 +80,10 @@ class Progress:
         if sample is None and before is not None and before.job == target.job:
             return
         self._samples[target.key] = sample or Sample(target.job, now, now, {})  # since then it is silent
-        if sample is not None and is_news(self._told.get(target.key), sample, self._settings.progress_seconds):
+        if sample is None:
+            return
+        self._heard[target.key.namespace] = now
+        if is_news(self._told.get(target.key), sample, self._settings.progress_seconds):
             self._told[target.key] = sample
             self._queue.add(target.key)
 

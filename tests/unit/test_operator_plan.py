@@ -354,6 +354,19 @@ def test_a_queued_job_is_taken_back_when_paused() -> None:
     assert (DeleteJob("surtr-a1"),) == world.plan().actions
 
 
+def test_what_kueue_takes_back_is_in_its_queue_again_though_its_pods_have_ended() -> None:
+    world = World()
+    world.change(scheduling__queue_name="training")
+    job = world.train()
+    world.end_pod(job, told(Outcome.INTERRUPTED, savedStep=40), exit_code=75)
+    world.jobs[job] = replace(world.jobs[job], state=JobState.SUSPENDED)
+    world.look()
+
+    assert "Queued" == world.state
+    world.change(scheduling__queue_name="training", run__suspend=True)
+    assert (DeleteJob(job),) == world.plan().actions
+
+
 def test_a_queue_says_why_it_holds_a_training() -> None:
     world = World()
     world.change(scheduling__queue_name="training")
@@ -453,11 +466,22 @@ def test_a_training_that_answers_nobody_any_more_is_started_again() -> None:
     assert (EndJob(job, Outcome.STALLED),) == world.plan().actions
 
 
-def test_a_training_that_was_never_heard_is_left_alone() -> None:
-    """Rules of the network may keep the operator from its metrics."""
+def test_a_training_that_hangs_before_its_first_word_is_started_again_where_others_are_heard() -> None:
     world = World()
     job = world.train()
-    world.sample = Sample(job, world.now, world.now, {})
+    world.sample = Sample(job, world.now, world.now, {}, heard_nearby=after(30))
+
+    assert 1800 == world.plan().requeue_after
+    world.wait(1800)
+    assert (EndJob(job, Outcome.STALLED),) == world.plan().actions
+
+
+def test_a_training_that_was_never_heard_is_left_alone_where_none_is() -> None:
+    """Rules of the network may keep the operator from its metrics, and may be newer than those that it heard before."""
+    world = World()
+    world.wait(100)
+    job = world.train()
+    world.sample = Sample(job, world.now, world.now, {}, heard_nearby=after(99))
     world.wait(100_000)
 
     assert () == world.plan().actions

@@ -129,6 +129,14 @@ def test_running_trainings_are_read_and_queued() -> None:
     assert queue.depth == 2
 
 
+@pytest.mark.parametrize("other", [503, PAGE])
+def test_a_silent_training_knows_whether_its_neighbours_are_heard(other: str | int) -> None:
+    progress, _ = told({"127.0.0.1": 503, "127.0.0.2": other})
+    silent = progress.sample(Key("artists", "surtr-0"))
+    assert silent
+    assert isinstance(other, str) is (silent.heard_nearby is not None)
+
+
 NEWS = {
     "the first reading": (None, sample(), True),
     "nothing moved": (sample(step=41), sample(10, step=41), False),
