@@ -18,18 +18,17 @@ help: ## Print this list.
 demo: venv ## Train the demo's character by one kubectl apply on a real Kubernetes of this machine, and say where the report lies.
 	@$(VENV) devtools/demo.py
 
-# Two processes with one thread each are faster than one with two. What needs nodes and pods follows: of that the tests of reasons mostly
-# wait, and only in namespaces of their own, so they run beside each other; the others need the machine and its nodes for themselves.
+# Two processes with one thread each are faster than one with two. What needs nodes and pods follows: most of it has namespaces of its own and
+# waits most of the time, so it runs beside each other; what is marked `alone` needs the cluster for itself.
 # What takes minutes on a new machine (Kubernetes from source, the images) is made before, where no test waits for it.
-REASONS := tests/cluster/test_reasons_during.py tests/cluster/test_reasons_before.py
 test: export OMP_NUM_THREADS = 1
 test: check ## Run every test, after `make check`; a GPU is not needed.
 	@rm -f build/faults.json
 	@$(VENV) devcluster/binaries.py > /dev/null
 	@$(VENV) -m pytest -n $(WORKERS) --dist loadfile --durations 10 --ignore tests/cluster $(PYTEST)
 	@test -n "$$CLUSTER" || $(VENV) devcluster/cluster.py images > /dev/null
-	@$(VENV) -m pytest -n $(WORKERS) --dist loadfile --durations 10 $(REASONS) $(PYTEST)
-	@$(VENV) -m pytest --durations 10 $(REASONS:%=--ignore %) tests/cluster $(PYTEST)
+	@$(VENV) -m pytest -n $$(($(WORKERS) + 1)) --dist loadfile --durations 10 -m "not alone" tests/cluster $(PYTEST)
+	@$(VENV) -m pytest --durations 10 -m alone tests/cluster $(PYTEST)
 	@test -n "$(PYTEST)" || $(VENV) devtools/faultmatrix.py
 
 fuzz: venv ## Try what reads input from outside with what a fuzzer thinks of, MINUTES (5) for each reader; ends at the first finding.

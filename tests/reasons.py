@@ -13,11 +13,14 @@ from charalora_operator import names
 from charalora_operator.desired import TRAINER
 from charalora_spec.outcome import Outcome, Retry
 from charalora_spec.spec import GROUP
-from charalora_spec.status import Condition, Status
+from charalora_spec.status import AttemptStatus, Condition, Status
 from cluster_runs import Place, Run
 from target import OPERATOR_NAMESPACE
 
 Files = dict[str, bytes]
+
+PAUSED = {"run.suspend": True}
+"""For one that would train until somebody ends it: until its test comes, it shall not take the cores of the others."""
 
 
 @dataclass(frozen=True)
@@ -213,3 +216,44 @@ def own_operator(place: Place, *values: str) -> Iterator[None]:
         yield
     finally:
         target.run("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name)
+
+
+def go_on(run: Run) -> None:
+    """End its pause."""
+    run.patch({"spec": {"run": {"suspend": False}}})
+
+
+def until_attempt(run: Run, number: int, reason: Outcome) -> AttemptStatus:
+    """Wait until an attempt has ended for a reason, and the next one has begun."""
+
+    def went_on(status: Status) -> bool:
+        return status.attempt == number + 1 and any(one.attempt == number and one.reason == reason.reason for one in status.attempts)
+
+    status = run.until(f"attempt {number + 1} after {reason.reason}", went_on)
+    return next(one for one in status.attempts if one.attempt == number)
+
+
+def over(run: Run, codes: set[int], *, attempts: list[Outcome]) -> Status:
+    """Assert how a training that is over has got there, and take it away, so that nothing of it runs on."""
+    status = run.status
+    assert [outcome.reason for outcome in attempts] == [attempt.reason for attempt in status.attempts]
+    assert codes <= set(exit_codes(run))
+    assert status.usage is not None
+    assert status.usage.gpu_seconds == sum(attempt.gpu_seconds for attempt in status.attempts) > 0
+    run.place.target.run("delete", "clora", run.name, "-n", run.place.namespace, "--wait=false")
+    return status
+
+
+def pod(place: Place, name: str, command: list[str], **spec: Any) -> dict[str, Any]:
+    """A pod of the test's own, as the restricted standard wants it."""
+    container = {
+        "name": "main",
+        "image": place.target.images["preflight"],
+        "command": command,
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "resources": spec.pop("resources", {}),
+    }
+    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    metadata = {"name": name, "namespace": place.namespace, "labels": {"app": name}}
+    body = {"terminationGracePeriodSeconds": 0, "containers": [container], "securityContext": security, **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body}

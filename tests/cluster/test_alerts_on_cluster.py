@@ -12,6 +12,8 @@ import pytest
 from cluster_runs import Place
 from target import OPERATOR_NAMESPACE, Target
 
+pytestmark = pytest.mark.alone  # it takes the operators away
+
 SECONDS = 180.0
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -17,6 +17,8 @@ from faults import Fault
 from reasons import own_operator
 from target import CHART, OPERATOR_NAMESPACE, Target
 
+pytestmark = pytest.mark.alone  # it takes the operators away, and brings others
+
 RELEASE = "charalora"
 CRD = f"{PLURAL}.{GROUP}"
 LONG: dict[str, Any] = {"training.steps": 720, "training.saveEvery": 90, "resources.cpu": "1"}

@@ -19,7 +19,10 @@ from machine import alive, kubelet_of, power, processes_of, send
 from reasons import own_operator, succeeded
 from trainings import differences
 
-pytestmark = pytest.mark.timeout(1800)  # a busy machine takes ten times as long
+pytestmark = [
+    pytest.mark.alone,  # it kills a node
+    pytest.mark.timeout(1800),  # a busy machine takes ten times as long
+]
 
 STEPS, SAVE_EVERY = 240, 20
 LONG: dict[str, Any] = {"training.steps": STEPS, "training.saveEvery": SAVE_EVERY, "resources.cpu": "600m"}

@@ -1,33 +1,44 @@
-"""Every reason for which an attempt ends, from a real cause on the real cluster: what was saved, what is tried again, and how often.
+"""Reasons for which an attempt ends, from real causes on the real cluster: what was saved, what is tried again, and how often.
 
-The resources are made all at once: most of each one's time is waiting. Two reasons cannot be had here; `NOT_HERE` says why.
+The resources are made all at once: most of each one's time is waiting. What would train until somebody ends it is paused until its test
+comes, because it would take the cores of the others. Two reasons cannot be had here; `NOT_HERE` says why.
 """
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from charalora_operator import names
 from charalora_spec.outcome import Outcome
-from charalora_spec.status import AttemptStatus, Status
 from cluster_runs import Place, Run
 from faults import Fault
-from reasons import Cause, ended, exit_codes, log, own_operator, signal_workers, start_all, trainer, until_said, until_step
+from reasons import (
+    PAUSED,
+    Cause,
+    ended,
+    go_on,
+    log,
+    over,
+    own_operator,
+    pod,
+    signal_workers,
+    start_all,
+    trainer,
+    until_attempt,
+    until_said,
+    until_step,
+)
 from target import Target
 from trainings import pictures
 
-LONG = {"training.steps": 100_000, "training.saveEvery": 50_000}
+LONG = {"training.steps": 100_000, "training.saveEvery": 50_000, "resources.cpu": "500m"}
 """It runs until somebody ends it."""
-PAIR = {"resources.gpus": 2, "training.batchSize": 1, "resources.cpu": "400m"}
+PAIR = {"resources.gpus": 2, "training.batchSize": 1, "resources.cpu": "1"}
 """Two processes, so that one of them can be met alone."""
-UNREACHABLE_SECONDS = 700.0
-"""Four files at a time are tried for a minute each, and at the end all of them once more."""
 RATES = {"unet": "1", "textEncoder": "1", "embedding": "1", "warmupSteps": 0}
 
 CAUSES = {
@@ -51,12 +62,12 @@ CAUSES = {
     "killed": Cause(
         Outcome.INTERNAL_ERROR,
         ("A training process was killed", "It failed 2 times; run.retries allows 1 more"),
-        LONG | PAIR | {"run.retries": 1},
+        LONG | PAIR | PAUSED | {"run.retries": 1},
     ),
     "deleted": Cause(
         Outcome.INTERRUPTED,
         ("Stopped on request after step", "state saved", "It was taken away 2 times; run.preemptionRetries allows 1."),
-        LONG | {"run.preemptionRetries": 1},
+        LONG | PAUSED | {"run.preemptionRetries": 1},
     ),
     "preempted": Cause(
         Outcome.PREEMPTED,
@@ -65,95 +76,17 @@ CAUSES = {
             "away (EvictionByEvictionAPI): ",
             ". It was taken away 2 times; run.preemptionRetries allows 1.",
         ),
-        LONG | {"run.preemptionRetries": 1, "resources.gpuResource": "test.charalora.dev/gpu"},
+        LONG | PAUSED | {"run.preemptionRetries": 1, "resources.gpuResource": "test.charalora.dev/gpu"},
     ),
-    "late": Cause(Outcome.DEADLINE_EXCEEDED, ("The training took longer than run.deadlineSeconds.",), LONG),
-    "cut-off": Cause(
-        Outcome.STORAGE_UNREACHABLE,
-        ("refuses the connection; check storage.endpoint", "It failed 1 times; run.retries allows 0 more"),
-        {
-            "storage.secretName": "door",
-            "training.steps": 400,
-            "training.saveEvery": 400,
-            "preview.prompts": ["{surtr_arknights}"],  # few files, for each is tried for a minute
-            "run.suspend": True,
-            "run.retries": 0,
-        },
-    ),
-    "locked-out": Cause(
-        Outcome.STORAGE_ACCESS_DENIED,
-        ("refuses writing s3://{place}/output/locked-out/", "the credentials may not do this"),
-        {"storage.secretName": "changing", "run.suspend": True},
-    ),
-    "full": Cause(Outcome.DISK_FULL, ("No space left on device",), {"storage.secretName": "vanishing", "run.suspend": True}),
+    "late": Cause(Outcome.DEADLINE_EXCEEDED, ("The training took longer than run.deadlineSeconds.",), LONG | PAUSED),
 }
 
 
 @pytest.fixture(scope="module")
 def runs(shared_place: Place) -> Iterator[Mapping[str, Run]]:
-    """Every resource of the table, under way."""
-    place, target = shared_place, shared_place.target
-    address = target.endpoint_in_pods.replace("https://", "").replace("http://", "")
-    host, _, port = address.partition(":")
-    keys = {"changing": target.endpoint_in_pods, "vanishing": target.endpoint_in_pods, "door": f"http://door.{place.namespace}.svc:{port}"}
-    target.apply(*(credentials(place, name, endpoint) for name, endpoint in keys.items()), *door(place, host, port))
-    with offered(target, "test.charalora.dev/gpu"):
-        yield start_all(place, CAUSES, pictures())
-
-
-def credentials(place: Place, name: str, endpoint: str = "", access_key: str = "", secret_key: str = "") -> dict[str, Any]:
-    """A Secret for the storage; what is not named is the owner's."""
-    target = place.target
-    entries = {
-        "AWS_ACCESS_KEY_ID": access_key or target.access_key,
-        "AWS_SECRET_ACCESS_KEY": secret_key or target.secret_key,
-        "AWS_ENDPOINT_URL": endpoint or target.endpoint_in_pods,
-    }
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": place.namespace}, "stringData": entries}
-
-
-def door(place: Place, host: str, port: str) -> list[dict[str, Any]]:
-    """A Service that hands every byte on to the storage, as long as its pod is there."""
-    script = f"""
-import asyncio
-async def copy(reader, writer):
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
-async def serve(reader, writer):
-    there, back = await asyncio.open_connection({host!r}, {port})
-    await asyncio.gather(copy(reader, back), copy(there, writer))
-async def main():
-    server = await asyncio.start_server(serve, "", {port})
-    await server.serve_forever()
-asyncio.run(main())
-"""
-    service = {"selector": {"app": "door"}, "ports": [{"port": int(port)}]}
-    metadata = {"name": "door", "namespace": place.namespace}
-    return [
-        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": service},
-        pod(place, "door", ["python", "-c", script]),
-    ]
-
-
-def pod(place: Place, name: str, command: list[str], **spec: Any) -> dict[str, Any]:
-    """A pod of the test's own, as the restricted standard wants it."""
-    container = {
-        "name": "main",
-        "image": place.target.images["preflight"],
-        "command": command,
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "resources": spec.pop("resources", {}),
-    }
-    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    metadata = {"name": name, "namespace": place.namespace, "labels": {"app": name}}
-    body = {"terminationGracePeriodSeconds": 0, "containers": [container], "securityContext": security, **spec}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body}
+    """Every resource of the table, under way or paused."""
+    with offered(shared_place.target, "test.charalora.dev/gpu"):
+        yield start_all(shared_place, CAUSES, pictures())
 
 
 @contextmanager
@@ -168,27 +101,6 @@ def offered(target: Target, resource: str) -> Iterator[None]:
     patch(f'[{{"op": "add", "path": "{path}", "value": "1"}}]')
     yield
     patch(f'[{{"op": "remove", "path": "{path}"}}]')
-
-
-def until_attempt(run: Run, number: int, reason: Outcome) -> AttemptStatus:
-    """Wait until an attempt has ended for a reason, and the next one has begun."""
-
-    def went_on(status: Status) -> bool:
-        return status.attempt == number + 1 and any(one.attempt == number and one.reason == reason.reason for one in status.attempts)
-
-    status = run.until(f"attempt {number + 1} after {reason.reason}", went_on)
-    return next(one for one in status.attempts if one.attempt == number)
-
-
-def over(run: Run, codes: set[int], *, attempts: list[Outcome]) -> Status:
-    """Assert how a training that is over has got there, and take it away, so that nothing of it runs on."""
-    status = run.status
-    assert [outcome.reason for outcome in attempts] == [attempt.reason for attempt in status.attempts]
-    assert codes <= set(exit_codes(run))
-    assert status.usage is not None
-    assert status.usage.gpu_seconds == sum(attempt.gpu_seconds for attempt in status.attempts) > 0
-    run.place.target.run("delete", "clora", run.name, "-n", run.place.namespace, "--wait=false")
-    return status
 
 
 def test_a_loss_that_diverges_ends_it_for_good(runs: Mapping[str, Run]) -> None:
@@ -222,6 +134,7 @@ def test_too_little_memory_ends_it_for_good(runs: Mapping[str, Run], name: str) 
 def test_a_killed_process_is_tried_again_as_often_as_failures_are_allowed(runs: Mapping[str, Run]) -> None:
     """SIGKILL for one of two processes."""
     run = runs["killed"]
+    go_on(run)
     until_step(run, 1)
     signal_workers(run, signal.SIGKILL)
     until_attempt(run, 1, Outcome.INTERNAL_ERROR)
@@ -246,6 +159,7 @@ def log_of(run: Run, attempt: str) -> str:
 def test_a_deleted_pod_saves_and_the_next_attempt_resumes(runs: Mapping[str, Run]) -> None:
     """As often as preemptions are allowed; no failure is counted."""
     run, target = runs["deleted"], runs["deleted"].place.target
+    go_on(run)
     until_step(run, 5)
     target.run("delete", "pod", "-n", run.place.namespace, trainer(run)["metadata"]["name"], "--wait=false")
     until_attempt(run, 1, Outcome.INTERRUPTED)
@@ -268,6 +182,7 @@ def test_preemption_and_eviction_are_told_from_failures(runs: Mapping[str, Run])
     """A pod of higher priority takes the GPUs, then gives them back; then an administrator evicts the training."""
     run, place, target = runs["preempted"], runs["preempted"].place, runs["preempted"].place.target
     priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": place.namespace}, "value": 1000}
+    go_on(run)
     until_step(run, 5)
     wanted = {"limits": {"test.charalora.dev/gpu": "1"}}
     urgent = pod(place, "urgent", ["sleep", "3600"], priorityClassName=place.namespace, resources=wanted)
@@ -292,6 +207,7 @@ def test_preemption_and_eviction_are_told_from_failures(runs: Mapping[str, Run])
 def test_a_deadline_ends_it_with_what_was_learned_saved(runs: Mapping[str, Run]) -> None:
     """Here one that is given when it is nearly over."""
     run = runs["late"]
+    go_on(run)
     until_step(run, 5)
 
     run.patch({"spec": {"run": {"deadlineSeconds": 60}}})
@@ -301,68 +217,6 @@ def test_a_deadline_ends_it_with_what_was_learned_saved(runs: Mapping[str, Run])
     assert status.checkpoint is not None
     assert status.checkpoint.step > 0
     over(run, set(), attempts=[Outcome.DEADLINE_EXCEEDED])
-
-
-@pytest.mark.fault(Fault.STORAGE_GONE)
-def test_a_storage_that_goes_away_in_mid_run(runs: Mapping[str, Run]) -> None:
-    """The training goes on to its end and cannot bring its files away; when the way is open again, one more attempt does."""
-    run, target, place = runs["cut-off"], runs["cut-off"].place.target, runs["cut-off"].place
-    run.patch({"spec": {"run": {"suspend": False}}})
-    until_step(run, 1)
-    target.run("delete", "pod", "door", "-n", place.namespace, "--grace-period=0", "--force")
-
-    ended(run, CAUSES["cut-off"], UNREACHABLE_SECONDS)
-
-    assert "charalora: StorageUnreachable: " in log(run, names.TRAINING)
-    assert {69} <= set(exit_codes(run))
-    host, _, port = target.endpoint_in_pods.replace("http://", "").partition(":")
-    target.apply(*door(place, host, port))
-    run.patch({"spec": {"run": {"retries": 1}}})
-    run.until_state(Outcome.SUCCEEDED.reason)
-    over(run, {0, 69}, attempts=[Outcome.STORAGE_UNREACHABLE, Outcome.SUCCEEDED])
-
-
-@pytest.mark.fault(Fault.SECRET_MISSING)
-def test_keys_that_lose_their_rights_after_the_check(runs: Mapping[str, Run], cluster: Any) -> None:
-    """Wrong keys stay wrong: one attempt."""
-    run, place, s3 = runs["locked-out"], runs["locked-out"].place, cluster.facts["s3"]
-    run.until_state(Outcome.SUSPENDED.reason)
-    place.target.apply(credentials(place, "changing", access_key=s3["readerAccessKey"], secret_key=s3["readerSecretKey"]))
-    run.patch({"spec": {"run": {"suspend": False}}})
-
-    ended(run, CAUSES["locked-out"])
-
-    assert "charalora: StorageAccessDenied: " in log(run, names.TRAINING)
-    over(run, {70}, attempts=[Outcome.STORAGE_ACCESS_DENIED])
-
-
-def test_a_full_disk_is_left_behind_by_the_next_attempt(runs: Mapping[str, Run], cluster: Any) -> None:
-    """The working folder of the first one is a disk of its own with no room for a base model, put there while it waits for its Secret."""
-    run, place = runs["full"], runs["full"].place
-    run.until_state(Outcome.SUSPENDED.reason)
-    place.target.run("delete", "secret", "vanishing", "-n", place.namespace)
-    run.patch({"spec": {"run": {"suspend": False}}})
-    until_said(
-        run, Cause(Outcome.SECRET_MISSING, ("Pod full-a1-0", "lacks something and starts as soon as it is there", '"vanishing" not found'))
-    )
-    waiting = next(pod for pod in run.owned("pods") if "-a1-" in pod["metadata"]["name"])
-
-    put_on_a_tiny_disk(cluster, waiting)
-    place.target.apply(credentials(place, "vanishing"))
-
-    until_attempt(run, 1, Outcome.DISK_FULL)
-    run.until_state(Outcome.SUCCEEDED.reason)
-    assert "charalora: DiskFull: " in log(run, names.TRAINING)
-    over(run, {0, 79}, attempts=[Outcome.DISK_FULL, Outcome.SUCCEEDED])
-
-
-def put_on_a_tiny_disk(cluster: Any, pod: Mapping[str, Any]) -> None:
-    """A pod's working folder on a disk of 256 KiB, before its container starts; the kubelet takes it away with the pod."""
-    root = Path(cluster.facts["logs"]) / pod["spec"]["nodeName"] / "kubelet"
-    folder = root / "pods" / pod["metadata"]["uid"] / "volumes/kubernetes.io~empty-dir/work"
-    kubelet = subprocess.run(["pgrep", "--full", "--", f"--root-dir={root} "], check=True, capture_output=True, text=True).stdout.split()[0]
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0770,uid=65532,gid=65532", "tmpfs", folder]
-    subprocess.run(["nsenter", "--target", kubelet, "--mount", *mount], check=True, capture_output=True)
 
 
 @pytest.mark.fault(Fault.TRAINING_HANGS)
@@ -390,6 +244,7 @@ NOT_HERE = {
 
 def test_no_reason_is_forgotten() -> None:
     """Each has a test with a real cause in a file of this folder, or its excuse above."""
-    texts = Path(__file__).read_text().partition("NOT_HERE = ")[0] + Path(__file__).with_name("test_reasons_before.py").read_text()
+    files = Path(__file__).parent.glob("test_reasons_*.py")
+    texts = "".join(file.read_text().partition("NOT_HERE = ")[0] for file in files)
 
     assert [] == [outcome.name for outcome in Outcome if f"Outcome.{outcome.name}" not in texts and outcome not in NOT_HERE]

@@ -1,10 +1,13 @@
 """The soak itself, shortly and without what takes long to heal, so that it is never broken; `make soak` does all of it for half an hour."""
 
+import pytest
 from soak import soak
 from soak_report import table
 from soak_verdict import Kind
 
 from target import Target
+
+pytestmark = pytest.mark.alone  # it kills operators and the API server
 
 QUICK = (
     Kind.OPERATOR_KILLED,

@@ -18,6 +18,8 @@ from faults import Fault
 from target import OPERATOR_NAMESPACE, Target, TargetError
 from trainings import WORD, differences
 
+pytestmark = pytest.mark.alone  # it kills operators, and asserts every state of a training for which there is room
+
 STEPS, SAVE_EVERY = 720, 90
 LONG: Mapping[str, Any] = {"training.steps": STEPS, "training.saveEvery": SAVE_EVERY, "training.loss.heldOut": 1, "resources.cpu": "1"}
 """Some twenty seconds of training, so that there is a middle."""

@@ -59,14 +59,6 @@ def read_step(output: Path, name: str, step: int) -> tuple[Adapter, Word]:
     return hcp.read_step(folder, step), Word(name, embedding.load(folder / f"{name}-{step}.pt").vectors)
 
 
-def files_of_saves(output: Path, last: int) -> Iterator[Path]:
-    """Checkpoints and previews of the save steps up to `last`, as they stand on this machine; nothing half made."""
-    for file in (*(output / "ckpts").glob("*"), *(output / "previews").glob("*/*")):
-        step = file.stem.rpartition("-")[2] if file.parent.name == "ckpts" else file.parent.name
-        if step.isdecimal() and int(step) <= last and not file.name.startswith("."):
-            yield file
-
-
 def drop_unwanted(job: Job, output: Path, store: Store, uploads: Uploads, step: int) -> None:
     """Remove the checkpoints that `output.keep` does not want, here and in the store.
 

@@ -1,11 +1,11 @@
 """What a training has saved so far, with digests: it lies in every state, so that a resumed attempt knows what must stand in the store."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from charalora_spec.outcome import Outcome, TrainingError
 from charalora_trainer.console import Console
 from charalora_trainer.export.manifest import Manifest, ManifestFile, measured
-from charalora_trainer.stages.closing import files_of_saves
 from charalora_trainer.storage import KeyMissing, Store
 from charalora_trainer.storage.keys import problem_of
 
@@ -72,3 +72,11 @@ def bring(store: Store, state: Path, output: Path, console: Console) -> None:
             )
     if gone:
         console.say(f"{len(gone)} files of earlier saves are not in {store.uri} any more, such as {gone[0]}; the result will lack them.")
+
+
+def files_of_saves(output: Path, last: int) -> Iterator[Path]:
+    """Checkpoints and previews of the save steps up to `last`, as they stand on this machine; nothing half made."""
+    for file in (*(output / "ckpts").glob("*"), *(output / "previews").glob("*/*")):
+        step = file.stem.rpartition("-")[2] if file.parent.name == "ckpts" else file.parent.name
+        if step.isdecimal() and int(step) <= last and not file.name.startswith("."):
+            yield file

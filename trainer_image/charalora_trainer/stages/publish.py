@@ -31,7 +31,7 @@ from charalora_trainer.stages import closing
 from charalora_trainer.stages.best_so_far import BestSoFar
 from charalora_trainer.stages.facts import training_facts
 from charalora_trainer.stages.gallery import Gallery
-from charalora_trainer.stages.inventory import Inventory
+from charalora_trainer.stages.inventory import Inventory, files_of_saves
 from charalora_trainer.stages.report_sources import write_report
 from charalora_trainer.stages.train import Measured, StopAsked, is_save_step
 from charalora_trainer.storage import open_store
@@ -221,7 +221,7 @@ class Publisher:
         which was killed before its own state was sent.
         """
         there = {entry.key: entry for entry in self._store.list()}
-        for file in closing.files_of_saves(self._output, done):
+        for file in files_of_saves(self._output, done):
             key = file.relative_to(self._output).as_posix()
             if key not in there or not self._store.holds(file, there[key]):
                 self._uploads.submit(file, key)
