@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -70,32 +70,36 @@ def devcluster(*arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A running cluster; one that had to be started ends when the last test process that uses it is done."""
+    """A running cluster; one that tests had to start is ended by the last test process that uses it."""
     if named := os.environ.get("CLUSTER"):
         yield Cluster(Path(named), {})
         return
     assert os.geteuid() == 0, (
         "The development cluster starts containers: run these tests as root, or name a cluster with CLUSTER=<kubeconfig>."
     )
-    made = False
     with _USERS.open("w") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
-        if not json.loads(devcluster("status", "--json"))["running"]:
-            made = True
+        ours = not json.loads(devcluster("status", "--json"))["running"]
+        if ours:
             devcluster("up")
         facts = json.loads(devcluster("status", "--json"))
-        with _ending(users, made=made):
+        made = Path(facts["logs"]) / "made-by-tests"  # goes with the cluster
+        if ours:
+            made.touch()
+        try:
             yield Cluster(Path(facts["kubeconfig"]), facts)
+        finally:
+            _end(users, made)
 
 
-@contextmanager
-def _ending(users: Any, *, made: bool) -> Iterator[None]:
+def _end(users: IO[str], made: Path) -> None:
+    """End the cluster, if tests have made it and nobody uses it any more."""
     try:
-        yield
-    finally:
-        if made:
-            fcntl.flock(users, fcntl.LOCK_EX)  # waits for the other test processes
-            devcluster("down")
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # the others will see to it: whoever fails to get the lock has lost its own
+    if made.exists():
+        devcluster("down")
 
 
 @pytest.fixture(scope="session")
