@@ -19,15 +19,17 @@ demo: venv ## Train the demo's character by one kubectl apply on a real Kubernet
 	@$(VENV) devtools/demo.py
 
 # Two processes with one thread each are faster than one with two. What needs nodes and pods follows: most of it has namespaces of its own and
-# waits most of the time, so it runs beside each other; what is marked `alone` needs the cluster for itself.
+# waits most of the time, so it runs beside each other, the longest files first; what is marked `alone` needs the cluster for itself.
 # What takes minutes on a new machine (Kubernetes from source, the images) is made before, where no test waits for it.
+LONGEST := $(sort $(wildcard tests/cluster/test_reasons_*.py)) tests/cluster/test_nodes.py
+BESIDE := $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard tests/cluster/test_*.py)))
 test: export OMP_NUM_THREADS = 1
 test: check ## Run every test, after `make check`; a GPU is not needed.
 	@rm -f build/faults.json
 	@$(VENV) devcluster/binaries.py > /dev/null
 	@$(VENV) -m pytest -n $(WORKERS) --dist loadfile --durations 10 --ignore tests/cluster $(PYTEST)
 	@test -n "$$CLUSTER" || $(VENV) devcluster/cluster.py images > /dev/null
-	@$(VENV) -m pytest -n $$(($(WORKERS) + 1)) --dist loadfile --durations 10 -m "not alone" tests/cluster $(PYTEST)
+	@$(VENV) -m pytest -n $$(($(WORKERS) + 1)) --dist loadfile --no-loadscope-reorder --durations 10 -m "not alone" $(BESIDE) $(PYTEST)
 	@$(VENV) -m pytest --durations 10 -m alone tests/cluster $(PYTEST)
 	@test -n "$(PYTEST)" || $(VENV) devtools/faultmatrix.py
 
