@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -40,7 +41,17 @@ def window(shared_place: Place) -> Window:
     assert [Outcome.SUCCEEDED.reason, Outcome.LOSS_DIVERGED.reason] == [reason_of(run) for run in others]
     preempted.until("its next save", lambda status: status.checkpoint is not None and status.checkpoint.step > saved.step)
     variables = {"namespace": place.namespace, "resource": "preempted"}
-    return Window(place.target.prometheus, began - SCRAPE_SECONDS, time.time(), SCRAPE_SECONDS, variables)
+    window = Window(place.target.prometheus, began - SCRAPE_SECONDS, time.time(), SCRAPE_SECONDS, variables)
+    until_scraped(window)
+    return window
+
+
+def until_scraped(window: Window) -> None:
+    """Return when Prometheus has asked everything again since the window's end, and so knows what became of the trainings."""
+    scraped, deadline = Query("", "", "", "min(timestamp(up))", "", is_instant=True), time.monotonic() + SECONDS_TO_SCRAPE
+    while scraped.ask(replace(window, end=time.time()))[0].points[0][1] <= window.end:
+        assert time.monotonic() < deadline, f"Prometheus has not asked everything within {SECONDS_TO_SCRAPE:.0f} s"
+        time.sleep(SCRAPE_SECONDS / 2)
 
 
 def reason_of(run: Run) -> str:
@@ -50,7 +61,7 @@ def reason_of(run: Run) -> str:
 
 def asked(window: Window) -> Mapping[Query, list[Series]]:
     """What Prometheus answers now."""
-    now = Window(window.url, window.begin, time.time(), window.interval, window.variables)
+    now = replace(window, end=time.time())
     return {query: query.ask(now) for query in QUERIES}
 
 

@@ -1,5 +1,6 @@
 """Whether other nodes' processes still live: heartbeats in a store, and the reason that one of them left."""
 
+import threading
 import time
 
 import pytest
@@ -119,6 +120,51 @@ def test_an_error_of_this_process_is_told_to_the_others(monkeypatch: pytest.Monk
     assert told is not None
     assert Outcome.HOST_OUT_OF_MEMORY is told.outcome
     assert here._store.get("beat/0") == b"left"
+
+
+def test_the_process_that_hosts_the_store_goes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slower one still has its own end before it, and would miss the store."""
+    _, there = joined(monkeypatch)
+    slower = threading.Timer(0.5, there.leave)
+
+    with together(ON_TWO_NODES):
+        slower.start()
+
+    assert not slower.is_alive()
+
+
+def test_who_never_leaves_is_not_waited_for_longer_than_it_would_be_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training is done; what became of that process is no longer asked."""
+    joined(monkeypatch)
+    monkeypatch.setattr(peers, "SECONDS_TO_LIVE", 0.2)
+    began = time.monotonic()
+
+    with together(ON_TWO_NODES):
+        pass
+
+    assert 0.2 <= time.monotonic() - began < 5
+
+
+def test_no_heartbeat_follows_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting on from it is an error, and an error of the store is taken for a lost partner."""
+    here, there = joined(monkeypatch)
+    there.leave()
+    monkeypatch.setattr(peers, "SECONDS_BETWEEN_BEATS", 0.001)
+    beating, said = threading.Event(), list[str]()
+
+    def slow_beat() -> None:
+        beating.set()
+        time.sleep(0.2)
+        said.append("beat")
+
+    monkeypatch.setattr(here, "beat", slow_beat)
+    monkeypatch.setattr(here, "leave", lambda: said.append("left"))
+
+    with together(ON_TWO_NODES):
+        assert beating.wait(5)
+
+    assert ["beat", "left"] == said[-2:]
+    assert "peers" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_on_one_node_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:

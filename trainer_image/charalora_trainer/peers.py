@@ -26,6 +26,7 @@ from charalora_trainer.processes import Processes
 SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_TO_LIVE = 40.0
 
+_PAUSE = 0.05
 _LEFT = "left"
 _BROKEN_OFF = re.compile(r"closed by peer|reset by peer|Broken pipe|Connection refused")
 _OUTCOME = "outcome"
@@ -57,8 +58,14 @@ class Peers:
         self._store.add(f"beat/{self._rank}", 1)
 
     def leave(self) -> None:
-        """Say that this process ends by its own will, so that nobody misses it."""
+        """Say that this process ends by its own will, so that nobody misses it; there is no heartbeat after that."""
         self._store.set(f"beat/{self._rank}", _LEFT)
+
+    def see_off(self) -> None:
+        """Return when the others have left; one that does not for so long that it would be missed is not waited for."""
+        deadline = time.monotonic() + SECONDS_TO_LIVE
+        while self._stay() and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
 
     def tell(self, error: TrainingError) -> None:
         """Leave the reason why this process ends; of several only the first counts."""
@@ -75,11 +82,17 @@ class Peers:
         """The processes whose heartbeats stand still for too long."""
         now = time.monotonic()
         for other in self._others:
-            key = f"beat/{other}"
-            count = self._store.get(key).decode() if self._store.check([key]) else ""
+            count = self._count(other)
             if count == _LEFT or count != self._seen[other][0]:
                 self._seen[other] = (count, now)
         return [other for other, (_, since) in self._seen.items() if now - since > SECONDS_TO_LIVE]
+
+    def _stay(self) -> list[int]:
+        return [other for other in self._others if self._count(other) != _LEFT]
+
+    def _count(self, other: int) -> str:
+        key = f"beat/{other}"
+        return self._store.get(key).decode() if self._store.check([key]) else ""
 
 
 def meet(processes: Processes) -> Peers:
@@ -103,21 +116,30 @@ def together(processes: Processes) -> Iterator[None]:
         yield
         return
     peers = meet(processes)
-    with _watched(peers):
-        try:
+    try:
+        with _watched(peers), _explained(peers):
             yield
-        except BaseException as error:
-            with suppress(dist.DistError):
-                if known := known_failure(error):
-                    peers.tell(known)
-                elif told := peers.told():
-                    raise told from error
-            if known is None and is_broken_off(error):
-                raise PartnersLostError from error
-            raise
-        finally:
-            with suppress(dist.DistError):
-                peers.leave()
+    finally:
+        with suppress(dist.DistError):
+            peers.leave()
+    if processes.is_first:
+        peers.see_off()  # the store ends with this process, and a slower one would take that for the loss of its partner
+
+
+@contextmanager
+def _explained(peers: Peers) -> Iterator[None]:
+    """Tell the others why this process fails, or find with them why it lost them."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(dist.DistError):
+            if known := known_failure(error):
+                peers.tell(known)
+            elif told := peers.told():
+                raise told from error
+        if known is None and is_broken_off(error):
+            raise PartnersLostError from error
+        raise
 
 
 def is_broken_off(error: BaseException) -> bool:
@@ -149,3 +171,4 @@ def _watched(peers: Peers) -> Iterator[None]:
         yield
     finally:
         stopped.set()
+        watcher.join()  # no heartbeat may follow the last word
