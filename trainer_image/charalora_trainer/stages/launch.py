@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 from charalora_spec.outcome import Outcome, TrainingError
@@ -17,6 +17,8 @@ from charalora_trainer.metrics import Metrics
 from charalora_trainer.nodes import SECONDS_TO_MEET, Node
 
 WORKER = "charalora_trainer.worker"
+TORCH_LOG_LEVEL = "TORCH_CPP_LOG_LEVEL"
+"""Environment variable that torch looks at when it is imported."""
 SECONDS_TO_SAVE = 120
 """How long processes may take to save after a signal, or to end after another one has failed, before they are killed."""
 SECONDS_TO_ANSWER = 30
@@ -52,10 +54,11 @@ def launch(job: Job, workspace: Workspace, node: Node, console: Console, metrics
 
 def _accelerate(processes: int, workspace: Path, node: Node) -> TrainingError | None:
     """Run `accelerate launch` for the processes of this node; what can be said of a failure from outside of them."""
-    from accelerate.commands.launch import launch_command, launch_command_parser
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous.api import RendezvousError
+    with without_torch_warnings(os.environ):
+        from accelerate.commands.launch import launch_command, launch_command_parser
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.elastic.rendezvous.api import RendezvousError
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it prints tracebacks of what our outcome says in a line
     arguments = ["--multi_gpu", "--num_processes", str(processes * node.count), "--num_machines", str(node.count)]
@@ -104,6 +107,22 @@ def _seen_from_outside(exit_code: int) -> TrainingError:
     else:
         what = f"A training process ended without saying why (exit code {exit_code}); its last lines are above."
     return TrainingError(Outcome.INTERNAL_ERROR, what)
+
+
+@contextlib.contextmanager
+def without_torch_warnings(environ: MutableMapping[str, str]) -> Iterator[None]:
+    """Import torch in this block, and its C++ part warns of nothing in this process; those that it starts are as they were.
+
+    The launcher of a node says goodbye to node 0, which may have gone: torch would print a stack at the end of a good training.
+    """
+    if TORCH_LOG_LEVEL in environ:  # somebody wants to see
+        yield
+        return
+    environ[TORCH_LOG_LEVEL] = "ERROR"
+    try:
+        yield
+    finally:
+        del environ[TORCH_LOG_LEVEL]
 
 
 @contextlib.contextmanager
