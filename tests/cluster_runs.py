@@ -155,13 +155,26 @@ class Run:
             ("describe", "clora", self.name),
             ("get", "jobs,pods", "-o", "wide"),
             ("get", "events", "--sort-by=.metadata.creationTimestamp"),
+            ("get", "events", "--field-selector=involvedObject.kind=Node", "--all-namespaces"),
             ("logs", "-l", f"charalora.dev/resource={self.name}", "--tail=40", "--prefix"),
         ):
             try:
                 told.append(target.run(*arguments, "-n", namespace))
             except TargetError as error:
                 told.append(str(error))
-        return "\n".join(told)
+        return "\n".join([*told, *self._deletions()])
+
+    def _deletions(self) -> list[str]:
+        """Who has taken pods of this namespace away; the development cluster writes it down."""
+        log = self.place.target.kubeconfig.parent / "control-plane/audit.log"
+        asked = map(json.loads, log.read_text(encoding="utf-8").splitlines()) if log.exists() else ()
+        return [
+            f"{one['requestReceivedTimestamp']} {one['user']['username']} {one['verb']} {one['objectRef'].get('name', 'all pods')}"
+            for one in asked
+            if one.get("objectRef", {}).get("namespace") == self.place.namespace
+            and one["objectRef"]["resource"] == "pods"
+            and (one["verb"].startswith("delete") or one["objectRef"].get("subresource") == "eviction")
+        ]
 
 
 def scheduled(pod: Mapping[str, Any]) -> datetime:

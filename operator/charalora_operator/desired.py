@@ -99,7 +99,7 @@ def training_job(
         "template": {"metadata": {"labels": _labels(resource, labels)}, "spec": body},
     }
     if wanted.nodes > 1:
-        spec["successPolicy"] = {"rules": [{"succeededIndexes": "0"}]}  # the first node writes the files, and it is the last to end
+        spec["successPolicy"] = {"rules": [{"succeededIndexes": "0"}]}  # the first node writes the files
     if seconds_left is not None:
         spec["activeDeadlineSeconds"] = seconds_left
     return _owned(resource, "batch/v1", "Job", name, labels | _queue_labels(run.spec)) | {"spec": spec}

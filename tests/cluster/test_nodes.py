@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Mapping
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -93,25 +94,23 @@ def seldom(files: Mapping[str, bytes]) -> set[str]:
 
 def test_the_pods_are_where_they_were_asked_for(trained: Mapping[str, Run]) -> None:
     """Two nodes are two machines; each process of one node has its own GPU of that pod."""
-    where = {name: sorted(pod["spec"]["nodeName"] for pod in run.trainers()) for name, run in trained.items()}
-    limits = {
-        name: [pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for pod in run.trainers()]
-        for name, run in trained.items()
-    }
+    places = {"alone": "1 GPU on node-", "one-node": "2 GPUs on node-", "two-nodes": "2 GPUs on node-a, node-b"}
 
-    assert ["node-a", "node-b"] == where["two-nodes"]
-    assert [1, 1] == [len(where["alone"]), len(where["one-node"])]
-    assert {"alone": ["1"], "one-node": ["2"], "two-nodes": ["1", "1"]} == limits
     for name, (gpus, nodes) in SHAPES.items():
-        assert f"Attempt 1 has {gpus * nodes} GPU" in trained[name].message(Condition.ADMITTED)
+        run = trained[name]
+        assert f"Attempt 1 has {places[name]}" in run.message(Condition.ADMITTED), run.story()
+        pods = run.trainers()
+        # The Job is done with its first pod; the cluster takes away one that ends after that.
+        assert 1 <= len(pods) <= nodes, run.story()
+        assert {str(gpus)} == {pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for pod in pods}
 
 
 def test_all_gpus_of_all_nodes_are_accounted_for(trained: Mapping[str, Run]) -> None:
-    for name, (gpus, _) in SHAPES.items():
-        usage = trained[name].status.usage
+    for name, (gpus, nodes) in SHAPES.items():
+        usage, pods = trained[name].status.usage, trained[name].trainers()
         assert usage
-        together = sum(held(pod) for pod in trained[name].trainers())
-        assert gpus * together == pytest.approx(usage.gpu_seconds, abs=2 * gpus)
+        each = fmean(held(pod) for pod in pods)  # one may be taken away; it began and ended with the others
+        assert gpus * nodes * each == pytest.approx(usage.gpu_seconds, abs=2 * gpus * nodes)
 
 
 @pytest.mark.fault(Fault.GANG_MEMBER_LOST)
