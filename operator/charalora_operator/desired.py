@@ -99,7 +99,8 @@ def training_job(
         "template": {"metadata": {"labels": _labels(resource, labels)}, "spec": body},
     }
     if wanted.nodes > 1:
-        spec["successPolicy"] = {"rules": [{"succeededIndexes": "0"}]}  # the first node writes the files
+        # The first node writes the files; a pod that is still there when it is done, the cluster takes away.
+        spec["successPolicy"] = {"rules": [{"succeededIndexes": "0"}]}
     if seconds_left is not None:
         spec["activeDeadlineSeconds"] = seconds_left
     return _owned(resource, "batch/v1", "Job", name, labels | _queue_labels(run.spec)) | {"spec": spec}

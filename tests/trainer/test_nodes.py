@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from charalora_spec.outcome import Outcome
 from charalora_trainer import history
-from services import S3, fresh_bucket
+from services import S3, free_port, fresh_bucket
 from trainings import Ended, Running, TrainingJob, pictures, tensors_of
 
 STEPS, SAVE_EVERY = 20, 5
@@ -23,12 +22,6 @@ def shared(job: TrainingJob, nodes: int) -> TrainingJob:
     return job.with_fields(
         training__steps=STEPS, training__save_every=SAVE_EVERY, training__batch_size=4 // nodes, training__loss__held_out=1
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def start_nodes(job: TrainingJob, attempt: int) -> list[Running]:

@@ -64,7 +64,7 @@ class Peers:
     def see_off(self) -> None:
         """Return when the others have left; one that does not for so long that it would be missed is not waited for."""
         deadline = time.monotonic() + SECONDS_TO_LIVE
-        while self._stay() and time.monotonic() < deadline:
+        while any(self._count(other) != _LEFT for other in self._others) and time.monotonic() < deadline:
             time.sleep(_PAUSE)
 
     def tell(self, error: TrainingError) -> None:
@@ -86,9 +86,6 @@ class Peers:
             if count == _LEFT or count != self._seen[other][0]:
                 self._seen[other] = (count, now)
         return [other for other, (_, since) in self._seen.items() if now - since > SECONDS_TO_LIVE]
-
-    def _stay(self) -> list[int]:
-        return [other for other in self._others if self._count(other) != _LEFT]
 
     def _count(self, other: int) -> str:
         key = f"beat/{other}"
