@@ -214,6 +214,8 @@ def test_a_crowd_keeps_nobody_waiting_and_a_quota_holds_it_back(server: ApiServe
 
     limit = {"count/characterloras.charalora.dev": str(FLOOD)}
     server.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": "crowd"}, "spec": {"hard": limit}})
-    until("the quota to be counted", lambda: server.get("resourcequotas", "crowd", "few").get("status", {}).get("used"), pause=0.3)
+    until("the quota to count them all", lambda: server.get("resourcequotas", "crowd", "few").get("status", {}).get("used") == limit)
+    refused = "exceeded quota: few"  # the API server may hear of the quota after us: until then nothing is really asked for
+    until("the quota to hold", lambda: refused in server.try_create(resource("crowd", "one-more"), dryRun="All").message)
 
-    assert "exceeded quota: few" in server.try_create(resource("crowd", "one-more")).message
+    assert refused in server.try_create(resource("crowd", "one-more")).message
