@@ -1,4 +1,4 @@
-"""Makes docs/pictures/dashboard-….png anew: ten minutes of trainings in two namespaces of the development cluster, one of each fate.
+"""Makes docs/pictures/dashboard-….png anew: some minutes of trainings in two namespaces of the development cluster, one of each fate.
 
     .venv/bin/python devtools/capture_dashboards.py
 
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 
 import render_dashboards
 from charalora_operator import names
-from dashboards.asking import AskingError
+from dashboards.asking import AskingError, Query, Window
 from demo import LONGEST, OUTPUT, RESOURCE, say, state, upload
 from target import ROOT, Target, TargetError, open_target
 
@@ -72,7 +73,7 @@ def upload_characters(target: Target, *characters: str) -> None:
 
 def story(target: Target) -> None:
     """Apply, evict, pause; until Surtr is learned, and Skadi still is not."""
-    start(target, "artists", "surtr", lambda _: None)
+    start(target, "artists", "surtr", lambda spec: spec["training"].update(steps=1000))
     start(target, "studio", "texas", lambda _: None)
     until(target, "artists", "surtr", "its second save", lambda status: saved(status) >= 200)
     evict(target, "artists", "surtr")
@@ -87,7 +88,7 @@ def story(target: Target) -> None:
     kept = saved(until(target, "artists", "skadi", "its pause", lambda status: state(dict(status))["reason"] == "Suspended"))
     suspend(target, "artists", "skadi", wanted=False)
     until(target, "artists", "skadi", "a save of its second attempt", lambda status: saved(status) > kept)
-    time.sleep(3 * SCRAPE_SECONDS)
+    time.sleep(15 * SCRAPE_SECONDS)  # so long until Prometheus has found its pod, and there is something of it to see
 
 
 def start(target: Target, namespace: str, name: str, change: Change) -> None:
@@ -138,6 +139,21 @@ def until(target: Target, namespace: str, name: str, what: str, holds: Callable[
     raise TargetError(f"{namespace}/{name}: waited {LONGEST} seconds in vain for {what}.")
 
 
+def when_heard(target: Target) -> float:
+    """A moment at which all scrapes were answered: the machine is busy, and after a missed one tables are empty.
+
+    Raises:
+        TargetError: There is none.
+    """
+    answered, limit = Query("", "", "", "min(up)", "", is_instant=True), time.monotonic() + LONGEST
+    while time.monotonic() < limit:
+        settled = time.time() - 2 * SCRAPE_SECONDS  # a scrape that is under way is entered at its start
+        if answered.ask(Window(target.prometheus, settled, settled))[0].points[0][1] == 1:
+            return settled
+        time.sleep(SCRAPE_SECONDS / 2)
+    raise TargetError(f"Prometheus: waited {LONGEST} seconds in vain for an answer from all that it asks.")
+
+
 def has_ended(status: Mapping[str, Any]) -> bool:
     """Whether nothing more will come."""
     return bool(status.get("conditions")) and state(dict(status))["status"] != "Unknown"
@@ -150,9 +166,13 @@ def saved(status: Mapping[str, Any]) -> int:
 
 def draw(target: Target, began: float) -> None:
     """The story's time range, as the dashboards show it."""
-    minutes = (time.time() - began) / 60
+    end = when_heard(target)
     chosen = argparse.Namespace(
-        namespace="|".join(NAMESPACES), training="artists/surtr", minutes=minutes, until=None, interval=SCRAPE_SECONDS
+        namespace="|".join(NAMESPACES),
+        training="artists/surtr",
+        minutes=(end - began) / 60,
+        until=datetime.fromtimestamp(end, UTC),
+        interval=SCRAPE_SECONDS,
     )
     render_dashboards.draw(render_dashboards.ask(target.prometheus, chosen), PICTURES)
 

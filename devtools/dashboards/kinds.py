@@ -8,6 +8,9 @@ from dashboards.asking import Series, Window
 from dashboards.canvas import LINE, MUTED, PALETTE, Answers, Box, Look, Panel, Place
 from dashboards.tables import table
 
+ROUND = (10, 30, 60, 120, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 24 * 3600)
+"""Seconds between two marks of a time axis."""
+
 
 def number(place: Place, box: Box, panel: Panel, answers: Answers, _: Window) -> None:
     """One or two figures, large."""
@@ -43,7 +46,7 @@ def lines(place: Place, box: Box, panel: Panel, answers: Answers, window: Window
         colour = look.colour or PALETTE[at % len(PALETTE)]
         opacity = (look.of("custom.fillOpacity", custom.get("fillOpacity", 0)) or 0) / 100
         style = "--" if look.of("custom.lineStyle") else "-"
-        for times, values in _unbroken(one, panel, window.step):
+        for times, values in _unbroken(one, panel, window):
             low = [below.get(time, 0.0) if stack else 0.0 for time in times]
             high = [value + base for value, base in zip(values, low, strict=True)]
             axes.plot(times, high, color=colour, linewidth=1.5, linestyle=style, marker="." if len(times) == 1 else None)
@@ -74,8 +77,7 @@ def _axes(axes: Any, panel: Panel, window: Window, *, is_empty: bool) -> None:
         top = high if fixed[1] is None else fixed[1] * 1.02
         axes.set_ylim(low if fixed[0] is None else fixed[0], top if top > (fixed[0] or 0) else 1)
         axes.locator_params(axis="y", nbins=5, integer=look.of("decimals") == 0)
-    ticks = [window.begin + (window.end - window.begin) * share for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
-    axes.set_xticks(ticks, [f"{datetime.fromtimestamp(tick, UTC):%H:%M}" for tick in ticks])
+    axes.set_xticks(*round_times(window))
     axes.yaxis.set_major_formatter(lambda value, _: look.shown(round(value, 12)))
     axes.minorticks_off()
     axes.tick_params(colors=MUTED, labelsize=8, length=0)
@@ -94,9 +96,19 @@ def _axes(axes: Any, panel: Panel, window: Window, *, is_empty: bool) -> None:
         )
 
 
-def _unbroken(one: Series, panel: Panel, step: float) -> list[tuple[list[float], list[float]]]:
-    """The parts of a curve between which nothing is known."""
-    longest = max(1.5 * step, panel["fieldConfig"]["defaults"].get("custom", {}).get("spanNulls", 0) / 1000)
+def round_times(window: Window) -> tuple[list[float], list[str]]:
+    """Moments to mark, about five, and their words."""
+    apart = next((seconds for seconds in ROUND if (window.end - window.begin) / seconds <= 6), ROUND[-1])
+    first = -(-window.begin // apart) * apart
+    times = [first + at * apart for at in range(int((window.end - first) // apart) + 1)]
+    words = "%H:%M:%S" if apart < 60 else "%H:%M"
+    return times, [f"{datetime.fromtimestamp(time, UTC):{words}}" for time in times]
+
+
+def _unbroken(one: Series, panel: Panel, window: Window) -> list[tuple[list[float], list[float]]]:
+    """The parts of a curve between which nothing is known. What is bridged are scrapes: where they are closer, it is less time."""
+    bridged = panel["fieldConfig"]["defaults"].get("custom", {}).get("spanNulls", 0) / 1000
+    longest = max(1.5 * window.step, bridged * min(1.0, window.interval / Window.interval))
     parts: list[tuple[list[float], list[float]]] = []
     for time, value in one.points:
         if value != value:  # noqa: PLR0124  # not a number
@@ -133,7 +145,7 @@ def spans(place: Place, box: Box, panel: Panel, answers: Answers, window: Window
     series = [one for answer in answers for one in answer]
     axes = place.figure.add_axes(place.share((x + 130, y + 34, width - 144, height - 62)), facecolor="none")
     for at, one in enumerate(series):
-        for times, _ in _unbroken(one, panel, window.step):
+        for times, _ in _unbroken(one, panel, window):
             colour = PALETTE[sum(map(ord, one.name.partition("· ")[2])) % len(PALETTE)]
             axes.barh(at, max(window.step, times[-1] - times[0]), left=times[0], height=0.72, color=colour, alpha=0.85)
     _axes(axes, {**panel, "fieldConfig": {"defaults": {"custom": {}}}}, window, is_empty=not series)

@@ -79,7 +79,7 @@ def _health(made: Dashboard) -> None:
 def _keeping_up(made: Dashboard) -> None:
     made.with_row(row("Does it keep up"))
     leads = over_time("max by (pod) (charalora_leader) == 1", "{{pod}}")
-    made.with_panel(spans("Who works", "When each operator held the Lease; a gap is a time in which none did.", leads).span(8))
+    made.with_panel(spans("Who works", "When each operator held the Lease; in a gap none did, or it was not heard.", leads).span(8))
     made.with_panel(
         lines(
             "Queue",

@@ -9,6 +9,7 @@ from PIL import Image, ImageChops
 from dashboards import FOLDER
 from dashboards.asking import Query, Series, Window, boards, panels, queries
 from dashboards.drawing import HEAD, UNIT, WIDTH, Board, drawn, picture
+from dashboards.kinds import round_times
 from dashboards.values import shown
 
 TRAINING = next(board for board in boards(FOLDER) if board["uid"] == "charalora-training")
@@ -32,6 +33,22 @@ WINDOW = Window("", 1_000_000, 1_000_600, 2.0, {"namespace": "artists", "resourc
 )
 def test_figures_have_their_unit(expected: str, value: float, unit: str, decimals: int | None) -> None:
     assert expected == shown(value, unit, decimals)
+
+
+@pytest.mark.parametrize(
+    ("expected", "begin", "end"),
+    [
+        (["13:47:00", "13:47:30", "13:48:00", "13:48:30", "13:49:00"], 1_000_013, 1_000_150),
+        (["13:48", "13:50", "13:52", "13:54", "13:56"], 1_000_000, 1_000_600),
+        (["18:00", "00:00", "06:00", "12:00"], 1_000_000, 1_000_000 + 86_400),
+        (["00:00", "00:00"], 1_000_000, 1_000_000 + 2 * 86_400),
+    ],
+)
+def test_times_are_marked_where_they_are_round(expected: list[str], begin: float, end: float) -> None:
+    times, words = round_times(Window("", begin, end))
+
+    assert expected == words
+    assert all(begin <= time <= end for time in times)
 
 
 def answer(query: Query) -> tuple[Series, ...]:
