@@ -6,13 +6,11 @@ Two succeed, one of them after an eviction; one is refused for its data set, one
 says of them is drawn as `render_dashboards.py` does it.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +143,10 @@ def when_heard(target: Target) -> float:
     Raises:
         TargetError: There is none.
     """
-    answered, limit = Query("", "", "", "min(up)", "", is_instant=True), time.monotonic() + LONGEST
+    answered, limit = Query("", "", "", "min(up) == 1", "", is_instant=True), time.monotonic() + LONGEST
     while time.monotonic() < limit:
         settled = time.time() - 2 * SCRAPE_SECONDS  # a scrape that is under way is entered at its start
-        if answered.ask(Window(target.prometheus, settled, settled))[0].points[0][1] == 1:
+        if answered.ask(Window(target.prometheus, settled, settled)):
             return settled
         time.sleep(SCRAPE_SECONDS / 2)
     raise TargetError(f"Prometheus: waited {LONGEST} seconds in vain for an answer from all that it asks.")
@@ -166,15 +164,8 @@ def saved(status: Mapping[str, Any]) -> int:
 
 def draw(target: Target, began: float) -> None:
     """The story's time range, as the dashboards show it."""
-    end = when_heard(target)
-    chosen = argparse.Namespace(
-        namespace="|".join(NAMESPACES),
-        training="artists/surtr",
-        minutes=(end - began) / 60,
-        until=datetime.fromtimestamp(end, UTC),
-        interval=SCRAPE_SECONDS,
-    )
-    render_dashboards.draw(render_dashboards.ask(target.prometheus, chosen), PICTURES)
+    window = Window(target.prometheus, began, when_heard(target), SCRAPE_SECONDS)
+    render_dashboards.draw(render_dashboards.ask(window, "|".join(NAMESPACES), "artists/surtr"), PICTURES)
 
 
 if __name__ == "__main__":

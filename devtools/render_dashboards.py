@@ -33,7 +33,9 @@ def main() -> int:
     parser.add_argument("--pictures", type=Path, help="folder for dashboard-….png")
     chosen = parser.parse_args()
     try:
-        asked = ask(chosen.prometheus or open_target().prometheus, chosen)
+        end = chosen.until.timestamp() if chosen.until else time.time()
+        window = Window(chosen.prometheus or open_target().prometheus, end - 60 * chosen.minutes, end, chosen.interval)
+        asked = ask(window, chosen.namespace, chosen.training)
     except (AskingError, TargetError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -47,15 +49,19 @@ def main() -> int:
     return int(empty > 0)
 
 
-def ask(url: str, chosen: argparse.Namespace) -> list[Board]:
-    """Every dashboard with its answers."""
-    end = chosen.until.timestamp() if chosen.until else time.time()
-    window = Window(url, end - 60 * chosen.minutes, end, chosen.interval)
-    namespace, _, name = chosen.training.partition("/")
+def ask(window: Window, namespaces: str, training: str) -> list[Board]:
+    """Every dashboard with its answers.
+
+    Args:
+        window: The time range; its variables are filled in here.
+        namespaces: What Fleet shows: a regular expression.
+        training: What One training shows: namespace/name.
+    """
+    namespace, _, name = training.partition("/")
     asked = []
     for content in boards(FOLDER):
         is_one = any(variable["name"] == "resource" for variable in content["templating"]["list"])
-        variables = {"namespace": namespace, "resource": name} if is_one else {"namespace": chosen.namespace}
+        variables = {"namespace": namespace, "resource": name} if is_one else {"namespace": namespaces}
         asked.append(Board.asked(content, replace(window, variables=variables)))
     return asked
 

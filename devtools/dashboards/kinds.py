@@ -1,5 +1,6 @@
 """How each kind of panel is drawn."""
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -8,8 +9,11 @@ from dashboards.asking import Series, Window
 from dashboards.canvas import LINE, MUTED, PALETTE, Answers, Box, Look, Panel, Place
 from dashboards.tables import table
 
-ROUND = (10, 30, 60, 120, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 24 * 3600)
-"""Seconds between two marks of a time axis."""
+DAY = 24 * 3600
+ROUND = (10, 30, 60, 120, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600)
+"""Seconds between two marks of a time axis, up to whole days."""
+MARKS = 6
+"""At most so many spaces between two marks."""
 
 
 def number(place: Place, box: Box, panel: Panel, answers: Answers, _: Window) -> None:
@@ -46,7 +50,7 @@ def lines(place: Place, box: Box, panel: Panel, answers: Answers, window: Window
         colour = look.colour or PALETTE[at % len(PALETTE)]
         opacity = (look.of("custom.fillOpacity", custom.get("fillOpacity", 0)) or 0) / 100
         style = "--" if look.of("custom.lineStyle") else "-"
-        for times, values in _unbroken(one, panel, window):
+        for times, values in unbroken(one, panel, window):
             low = [below.get(time, 0.0) if stack else 0.0 for time in times]
             high = [value + base for value, base in zip(values, low, strict=True)]
             axes.plot(times, high, color=colour, linewidth=1.5, linestyle=style, marker="." if len(times) == 1 else None)
@@ -98,14 +102,15 @@ def _axes(axes: Any, panel: Panel, window: Window, *, is_empty: bool) -> None:
 
 def round_times(window: Window) -> tuple[list[float], list[str]]:
     """Moments to mark, about five, and their words."""
-    apart = next((seconds for seconds in ROUND if (window.end - window.begin) / seconds <= 6), ROUND[-1])
+    least = (window.end - window.begin) / MARKS
+    apart = next((seconds for seconds in ROUND if seconds >= least), math.ceil(least / DAY) * DAY)
     first = -(-window.begin // apart) * apart
     times = [first + at * apart for at in range(int((window.end - first) // apart) + 1)]
     words = "%H:%M:%S" if apart < 60 else "%H:%M"
     return times, [f"{datetime.fromtimestamp(time, UTC):{words}}" for time in times]
 
 
-def _unbroken(one: Series, panel: Panel, window: Window) -> list[tuple[list[float], list[float]]]:
+def unbroken(one: Series, panel: Panel, window: Window) -> list[tuple[list[float], list[float]]]:
     """The parts of a curve between which nothing is known. What is bridged are scrapes: where they are closer, it is less time."""
     bridged = panel["fieldConfig"]["defaults"].get("custom", {}).get("spanNulls", 0) / 1000
     longest = max(1.5 * window.step, bridged * min(1.0, window.interval / Window.interval))
@@ -145,7 +150,7 @@ def spans(place: Place, box: Box, panel: Panel, answers: Answers, window: Window
     series = [one for answer in answers for one in answer]
     axes = place.figure.add_axes(place.share((x + 130, y + 34, width - 144, height - 62)), facecolor="none")
     for at, one in enumerate(series):
-        for times, _ in _unbroken(one, panel, window):
+        for times, _ in unbroken(one, panel, window):
             colour = PALETTE[sum(map(ord, one.name.partition("· ")[2])) % len(PALETTE)]
             axes.barh(at, max(window.step, times[-1] - times[0]), left=times[0], height=0.72, color=colour, alpha=0.85)
     _axes(axes, {**panel, "fieldConfig": {"defaults": {"custom": {}}}}, window, is_empty=not series)

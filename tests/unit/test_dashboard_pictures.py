@@ -1,5 +1,6 @@
 """A dashboard drawn without Grafana: what its queries answered, in its panels' places, with units."""
 
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -9,7 +10,7 @@ from PIL import Image, ImageChops
 from dashboards import FOLDER
 from dashboards.asking import Query, Series, Window, boards, panels, queries
 from dashboards.drawing import HEAD, UNIT, WIDTH, Board, drawn, picture
-from dashboards.kinds import round_times
+from dashboards.kinds import round_times, unbroken
 from dashboards.values import shown
 
 TRAINING = next(board for board in boards(FOLDER) if board["uid"] == "charalora-training")
@@ -42,6 +43,7 @@ def test_figures_have_their_unit(expected: str, value: float, unit: str, decimal
         (["13:48", "13:50", "13:52", "13:54", "13:56"], 1_000_000, 1_000_600),
         (["18:00", "00:00", "06:00", "12:00"], 1_000_000, 1_000_000 + 86_400),
         (["00:00", "00:00"], 1_000_000, 1_000_000 + 2 * 86_400),
+        (["00:00"] * 6, 1_000_000, 1_000_000 + 30 * 86_400),
     ],
 )
 def test_times_are_marked_where_they_are_round(expected: list[str], begin: float, end: float) -> None:
@@ -49,6 +51,19 @@ def test_times_are_marked_where_they_are_round(expected: list[str], begin: float
 
     assert expected == words
     assert all(begin <= time <= end for time in times)
+
+
+@pytest.mark.parametrize(
+    ("parts", "interval", "silent"), [(1, 2.0, 8.0), (2, 2.0, 10.0), (1, 15.0, 60.0), (2, 15.0, 75.0), (1, 30.0, 60.0), (2, 30.0, 90.0)]
+)
+def test_a_curve_goes_on_over_missed_scrapes_and_over_no_longer_pause(parts: int, interval: float, silent: float) -> None:
+    panel = next(panel for panel in panels(TRAINING) if panel["type"] == "timeseries")
+    times = [WINDOW.begin, WINDOW.begin + interval, WINDOW.begin + interval + silent]
+
+    found = unbroken(Series("", {}, tuple((time, 0.5) for time in times)), panel, replace(WINDOW, interval=interval))
+
+    assert parts == len(found)
+    assert times == [time for part, _ in found for time in part]
 
 
 def answer(query: Query) -> tuple[Series, ...]:
